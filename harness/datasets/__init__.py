@@ -1,0 +1,1 @@
+"""The datasets: one file each, a catalog, and what they share."""

@@ -1,0 +1,118 @@
+"""A prepared dataset: a folder of Parquet files and `schema.json`, immutable once written.
+
+Layout of `<data root>/prepared/<name>/`:
+
+- `schema.json`, written last: `Schema` below.
+- click-through-rate data: `rows.parquet` (one row an interaction, in the raw files' order: `user_id`, `item_id`, the
+  context fields, `label`, `split`, `validation_split`), `users.parquet` and `items.parquet` (row i for id i, the fields
+  with that role; `items` also has `count`).
+- sequences: `<split>.parquet` with `history` (fixed-size list of int32, padded on the right with 0), `length`, `target`.
+
+All columns are int32, float32, or fixed-size lists of int32.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from harness.errors import DataError
+from trainables.base import Field, FieldKind, FieldRole
+
+
+class FieldSchema(BaseModel):
+    """One input field; see `trainables.base.Field`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    kind: FieldKind
+    size: int
+    role: FieldRole
+    length: int = 1
+
+    def field(self) -> Field:
+        """Return it as the methods know it."""
+        return Field(self.name, self.kind, self.size, self.role, self.length)
+
+
+class SplitSchema(BaseModel):
+    """A split: its number of rows, and whether a search may read it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    rows: int
+    search: bool
+
+
+class InputFile(BaseModel):
+    """A raw file that went into the preparation."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    file: str
+    sha256: str
+    bytes: int
+
+
+class Schema(BaseModel):
+    """What `schema.json` holds. `hash` covers the rows of all tables; `note` goes beside every result."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    kind: Literal["interactions", "sequences"]
+    version: int
+    hash: str
+    note: str = ""
+    inputs: tuple[InputFile, ...]
+    fields: tuple[FieldSchema, ...] = ()
+    items: int
+    users: int
+    history_length: int = 0
+    splits: dict[str, SplitSchema]
+    facts: dict[str, int] = {}
+
+
+class PreparedDataset:
+    """A prepared dataset on disk."""
+
+    def __init__(self, folder: Path, schema: Schema) -> None:
+        self.folder = folder
+        self.schema = schema
+
+    @property
+    def name(self) -> str:
+        """The dataset's name in the catalog."""
+        return self.schema.name
+
+    @property
+    def hash(self) -> str:
+        """The hash of all prepared rows."""
+        return self.schema.hash
+
+    @property
+    def fields(self) -> tuple[Field, ...]:
+        """The input fields, in the order of the schema."""
+        return tuple(field.field() for field in self.schema.fields)
+
+
+def open_prepared(folder: Path) -> PreparedDataset:
+    """Open a prepared dataset.
+
+    Raises:
+        DataError: the folder has no readable `schema.json`.
+    """
+    path = folder / "schema.json"
+    try:
+        schema = Schema.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        name = folder.name
+        raise DataError(f"{name}: not prepared in {folder}; run `diffbench data prepare {name}`") from None
+    except (json.JSONDecodeError, ValidationError) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(f"{path}: not a schema ({reason}); delete {folder} and prepare it again") from None
+    return PreparedDataset(folder, schema)

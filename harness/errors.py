@@ -1,0 +1,49 @@
+"""What can go wrong, one small class each. The message is one line: what, where, the remedy."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class DiffbenchError(Exception):
+    """Base of every error that a user can cause or mend; the command line prints it as one line."""
+
+    exit_code = 2
+
+
+class InputError(DiffbenchError):
+    """A table, study, method, parameter or option that cannot be used as written."""
+
+
+class DataError(DiffbenchError):
+    """A raw or prepared file that is missing, damaged or not in the expected format."""
+
+
+class TestDataError(DiffbenchError):
+    """A search asked for rows that only the final repeats may read."""
+
+    __test__ = False  # not a test class, whatever its name says to pytest
+
+
+class StoreError(DiffbenchError):
+    """The store cannot be read or written."""
+
+
+class ClusterError(DiffbenchError):
+    """The cluster cannot be reached, has another version, or lacks what a trial asks for."""
+
+
+class TrialError(DiffbenchError):
+    """A trial that could not finish, for a reason that its record names."""
+
+    exit_code = 1
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return `; did you mean 'x'?` for the closest known word, or what is known when nothing is close."""
+    names = sorted(known)
+    close = difflib.get_close_matches(word, names, n=1)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return f"; known: {', '.join(names)}" if names else ""

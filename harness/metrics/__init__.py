@@ -1,0 +1,1 @@
+"""Metrics: exact, vectorized, mergeable across workers."""

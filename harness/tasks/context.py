@@ -1,0 +1,68 @@
+"""What a task is given, and what it gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from numpy.typing import NDArray
+from pydantic import BaseModel
+from torch import Tensor
+
+from harness.datasets.prepared import PreparedDataset
+from trainables.base import Log
+
+Purpose = Literal["search", "repeat"]
+
+
+@dataclass(frozen=True)
+class Component:
+    """A class of `trainables`, or of someone else's package, with checked parameters."""
+
+    cls: type[Any]
+    parameters: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Context:
+    """All that a task needs to run one trial.
+
+    `components` holds what the method is built around, by parameter name (`backbone`). `start` is the checkpoint
+    of the trial that this one starts from. `purpose` decides which splits can be opened at all.
+    """
+
+    method: Component
+    components: Mapping[str, Component]
+    settings: BaseModel
+    dataset: PreparedDataset
+    purpose: Purpose
+    seed: int
+    start: Mapping[str, Tensor] | None
+    log: Log
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a trial measured.
+
+    `metrics` are named `validation/…` or `test/…`; `arrays` hold what statistics need per user or per threshold;
+    `checkpoint` is what another trial may start from.
+    """
+
+    metrics: dict[str, float]
+    arrays: dict[str, NDArray[Any]] = field(default_factory=dict)
+    checkpoint: dict[str, Tensor] | None = None
+
+
+class Task(Protocol):
+    """What is predicted and how it is judged. `version` is raised whenever its numbers would change."""
+
+    name: str
+    version: int
+    primary: str
+    settings: type[BaseModel]
+    base: type[Any]
+
+    def run(self, context: Context) -> Outcome:
+        """Train and evaluate under the protocol; reads test data only when the purpose is `repeat`."""

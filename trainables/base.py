@@ -1,0 +1,219 @@
+"""The interfaces of a method, and the few types that cross them.
+
+Legend: B rows of a batch, F embedded fields, N numeric fields, L positions of a sequence field or of a history,
+D embedding size, I items, M items of a request.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, ClassVar, Literal, Protocol
+
+import torch
+from annotated_types import Ge, Gt, Interval, Lt
+from torch import Tensor, nn
+
+# The ranges that constructors declare; whoever builds a method from text checks values against them.
+PositiveFloat = Annotated[float, Gt(0)]
+NonNegativeFloat = Annotated[float, Ge(0)]
+PositiveInt = Annotated[int, Gt(0)]
+NonNegativeInt = Annotated[int, Ge(0)]
+Probability = Annotated[float, Interval(ge=0, le=1)]
+DropoutRate = Annotated[float, Ge(0), Lt(1)]
+
+FieldKind = Literal["category", "sequence", "number"]
+FieldRole = Literal["user_id", "item_id", "user", "item", "context"]
+
+Log = Callable[[str, float, int], None]
+"""`log(name, value, step)`: one point of a curve. The step counts optimizer steps from the trial's start."""
+
+
+def no_log(name: str, value: float, step: int) -> None:
+    """Drop the point: the log of a caller that wants none."""
+
+
+@dataclass(frozen=True)
+class Field:
+    """One input field.
+
+    `size` is the vocabulary's, ids running from 0 to size-1; a sequence is padded with id 0, which stands for no
+    word. A number has size 1. `length` is the number of positions of a sequence, 1 otherwise.
+    """
+
+    name: str
+    kind: FieldKind
+    size: int
+    role: FieldRole
+    length: int = 1
+
+
+@dataclass(frozen=True)
+class CtrBatch:
+    """Rows of a click-through-rate dataset.
+
+    `columns` by field name: category int32 [B], sequence int32 [B, L], number float32 [B]. `label_B` is float32,
+    0 or 1.
+    """
+
+    columns: Mapping[str, Tensor]
+    label_B: Tensor
+
+    def __len__(self) -> int:
+        return int(self.label_B.shape[0])
+
+
+@dataclass(frozen=True)
+class ItemTable:
+    """Side information of every item: the columns of all fields with an item's role, row i for item id i."""
+
+    columns: Mapping[str, Tensor]
+
+    def select(self, item_M: Tensor) -> dict[str, Tensor]:
+        """Return the columns' rows of these item ids."""
+        index_M = item_M.long()
+        return {name: column.index_select(0, index_M) for name, column in self.columns.items()}
+
+
+class RowSource(Protocol):
+    """A split of a click-through-rate dataset, resident or streamed."""
+
+    @property
+    def items(self) -> ItemTable:
+        """The items as this split may know them."""
+
+    def __len__(self) -> int: ...
+
+    def batches(self, batch_size: int, *, shuffle_seed: int | None = None) -> Iterator[CtrBatch]:
+        """Yield all rows once, the last batch possibly short; in stored order without a seed."""
+
+    def distinct_items(self) -> Tensor:
+        """Return the ids of the items that occur here, ascending, int64 [M]."""
+
+
+@dataclass(frozen=True)
+class SequenceBatch:
+    """Histories and their next items. Item ids start at 1; `history_BL` is padded on the right with 0."""
+
+    history_BL: Tensor
+    length_B: Tensor
+    target_B: Tensor
+
+    def __len__(self) -> int:
+        return int(self.length_B.shape[0])
+
+
+class SequenceSource(Protocol):
+    """A split of a next-item dataset."""
+
+    def __len__(self) -> int: ...
+
+    def batches(self, batch_size: int, *, shuffle_seed: int | None = None) -> Iterator[SequenceBatch]:
+        """Yield all examples once, the last batch possibly short; in stored order without a seed."""
+
+
+@dataclass(frozen=True)
+class FieldValues:
+    """What a backbone sees of a batch: embedded categories and sequences, and the numbers as they are.
+
+    `item_field` is the position of the item-ID embedding among the F fields.
+    """
+
+    embedded_BFD: Tensor
+    numbers_BN: Tensor
+    item_field: int
+
+    def with_item(self, item_BD: Tensor) -> FieldValues:
+        """Return the same values with other item-ID embeddings."""
+        before, after = self.embedded_BFD[:, : self.item_field], self.embedded_BFD[:, self.item_field + 1 :]
+        return replace(self, embedded_BFD=torch.cat([before, item_BD.unsqueeze(1), after], dim=1))
+
+
+class CtrModel(nn.Module, ABC):
+    """A click-through-rate model that keeps its embeddings by field.
+
+    A subclass is built as `Model(fields, **parameters)`. `embed` and `interact` are apart so that a method can
+    change item-ID embeddings without gathering all other fields again.
+    """
+
+    fields: tuple[Field, ...]
+
+    @abstractmethod
+    def embed(self, batch: CtrBatch) -> FieldValues:
+        """Gather the embeddings of a batch."""
+
+    @abstractmethod
+    def interact(self, values: FieldValues) -> Tensor:
+        """Return logits [B]."""
+
+    @property
+    @abstractmethod
+    def item_embedding(self) -> nn.Parameter:
+        """The item-ID embeddings [I, D]."""
+
+    def forward(self, batch: CtrBatch) -> Tensor:
+        """Return logits [B]."""
+        return self.interact(self.embed(batch))
+
+
+class ColdStartMethod(nn.Module, ABC):
+    """A way to give new items an ID embedding, around a backbone.
+
+    Built as `Method(backbone, **parameters)`. The task runs the stages: `pretrain` (unless a pretrained backbone
+    is loaded), `fit`, the cold evaluation after `generate`, then `adapt` and an evaluation for each warm block.
+    """
+
+    shares_pretraining: ClassVar[bool] = True
+    """Whether the backbone is pretrained the ordinary way, so that methods may share one pretrained backbone."""
+
+    def __init__(self, backbone: CtrModel) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+    @abstractmethod
+    def pretrain(self, base: RowSource, *, seed: int, log: Log = no_log) -> None:
+        """Train the backbone on the hot items' rows."""
+
+    @abstractmethod
+    def fit(self, base: RowSource, *, seed: int, log: Log = no_log) -> None:
+        """Train what the method adds, the backbone being pretrained."""
+
+    @abstractmethod
+    def generate(self, items: ItemTable, item_M: Tensor) -> Tensor | None:
+        """Return embeddings [M, D] for new items, or None to leave theirs as they are."""
+
+    @abstractmethod
+    def adapt(self, block: RowSource, new_item_M: Tensor, *, seed: int, log: Log = no_log) -> None:
+        """Learn from one warm block; `new_item_M` are all new items, whether or not the block has rows of them."""
+
+
+class NextItemModel(nn.Module, ABC):
+    """A model that ranks the next item after a history. Built as `Model(items, history_length, **parameters)`."""
+
+    def prepare(self, train: SequenceSource) -> None:
+        """Compute what a model needs of the training data before its first step; nothing by default."""
+
+    @abstractmethod
+    def optimizer(self) -> torch.optim.Optimizer:
+        """Return the optimizer of this model's parameters."""
+
+    @abstractmethod
+    def loss(self, batch: SequenceBatch) -> Tensor:
+        """Return the scalar training loss of a batch; noise comes from torch's global generator."""
+
+    @abstractmethod
+    def rank_scores(self, batch: SequenceBatch) -> Tensor:
+        """Return scores [B, I], column j for item id j + 1; targets are not looked at."""
+
+
+def field_named(fields: Sequence[Field], name: str) -> Field:
+    """Return the field of this name.
+
+    Raises:
+        KeyError: no field has the name.
+    """
+    for field in fields:
+        if field.name == name:
+            return field
+    raise KeyError(f"no field {name!r} among {[field.name for field in fields]}")

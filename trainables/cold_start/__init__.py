@@ -1,0 +1,1 @@
+"""Methods that give new items an ID embedding."""

@@ -1,0 +1,1 @@
+"""Diffusion: schedules, forward processes and samplers, shared by the methods."""

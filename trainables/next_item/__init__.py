@@ -1,0 +1,1 @@
+"""Models that rank the next item after a history."""
