@@ -40,12 +40,17 @@ class FieldSchema(BaseModel):
 
 
 class SplitSchema(BaseModel):
-    """A split: its number of rows, and whether a search may read it."""
+    """A split: its number of rows, and whether a search may read it.
+
+    Of interactions, it is the rows of `rows.parquet` that hold `code` in `column`; of sequences, a file of its own.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     rows: int
     search: bool
+    column: str = ""
+    code: int = 0
 
 
 class InputFile(BaseModel):

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
+from typing import cast
+
 from harness.errors import InputError, did_you_mean
 from harness.tasks.context import Task
+
+_TASKS = {
+    "cold_start": "harness.tasks.cold_start:ColdStart",
+    "next_item": "harness.tasks.next_item:NextItem",
+}
 
 
 def load_task(name: str) -> Task:
@@ -12,10 +20,7 @@ def load_task(name: str) -> Task:
     Raises:
         InputError: no task has the name.
     """
-    from harness.tasks.cold_start import ColdStart
-    from harness.tasks.next_item import NextItem
-
-    tasks: dict[str, Task] = {task.name: task for task in (ColdStart(), NextItem())}
-    if name not in tasks:
-        raise InputError(f"unknown task {name!r}{did_you_mean(name, tasks)}")
-    return tasks[name]
+    if name not in _TASKS:
+        raise InputError(f"unknown task {name!r}{did_you_mean(name, _TASKS)}")
+    module, cls = _TASKS[name].split(":")
+    return cast(Task, getattr(importlib.import_module(module), cls)())

@@ -1,0 +1,214 @@
+"""The commands. Thin: each reads its options, calls the harness and prints."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from harness.errors import DiffbenchError
+from harness.places import Places, places
+from harness.tablerun import Options, TableRun
+from harness.tables import Table
+
+app = typer.Typer(
+    name="diffbench",
+    help="Tune, repeat and compare diffusion recommenders and their baselines.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+data_app = typer.Typer(help="Prepare and check datasets.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+
+class Format(StrEnum):
+    """How a table is printed."""
+
+    text = "text"
+    md = "md"
+    csv = "csv"
+    latex = "latex"
+
+
+TableName = Annotated[str, typer.Argument(help="A folder of results/, for example csdm/table1.", show_default=False)]
+Datasets = Annotated[str | None, typer.Option(help="Only these datasets, separated by commas.")]
+Methods = Annotated[str | None, typer.Option(help="Only these rows or methods, separated by commas.")]
+Seeds = Annotated[str | None, typer.Option(help="Only these seeds, for example 0-4,7.")]
+Published = Annotated[bool, typer.Option("--published", help="Skip the search and take the paper's parameters.")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", help="Change a parameter or search.trials, threads, gpus: key=value.")
+]
+StoreOption = Annotated[str | None, typer.Option("--store", help="Folder or URI of the trials.")]
+Retry = Annotated[bool, typer.Option("--retry-failed", help="Run failed trials again.")]
+
+
+@data_app.command("list")
+def data_list() -> None:
+    """List the datasets, and which of them are prepared or have raw files."""
+    from rich.table import Table
+
+    from harness.datasets import catalog
+
+    here = places()
+    table = Table("dataset", "status", "what", box=None, pad_edge=False)
+    for name in catalog.dataset_names():
+        table.add_row(name, catalog.status(name, here.data), catalog.find(name).title)
+    Console().print(table)
+
+
+@data_app.command("prepare")
+def data_prepare(
+    names: Annotated[list[str], typer.Argument(help="Datasets to prepare.")],
+    raw: Annotated[Path | None, typer.Option(help="The folder that holds the raw files.")] = None,
+    accept_unknown: Annotated[
+        bool, typer.Option("--accept-unknown", help="Take raw files whose checksums are not known.")
+    ] = False,
+) -> None:
+    """Turn raw files, downloaded where they can be, into Parquet with a schema."""
+    from harness.datasets import catalog
+
+    here = places()
+    for name in names:
+        catalog.find(name)
+    for name in names:
+        prepared = catalog.prepare(name, here.data, raw, progress=_say, accept_unknown=accept_unknown)
+        splits = ", ".join(f"{split} {size.rows:,}" for split, size in prepared.schema.splits.items())
+        print(f"{name}: {splits}; hash {prepared.hash[:12]}; {prepared.folder}")
+        if prepared.schema.note:
+            print(f"{name}: note: {prepared.schema.note}")
+
+
+@data_app.command("verify")
+def data_verify(
+    names: Annotated[list[str] | None, typer.Argument(help="Datasets; all prepared ones if none.")] = None,
+) -> None:
+    """Check prepared datasets against their schema: row hashes, counts, known facts."""
+    from harness.datasets import catalog
+
+    here = places()
+    chosen = names or [name for name in catalog.dataset_names() if catalog.status(name, here.data) == "prepared"]
+    problems = []
+    for name in chosen:
+        found = catalog.verify(name, here.data)
+        problems += found
+        print(f"{name}: {'ok' if not found else f'{len(found)} problem(s)'}")
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    raise typer.Exit(2 if problems else 0)
+
+
+@app.command()
+def run(
+    table: TableName,
+    datasets: Datasets = None,
+    methods: Methods = None,
+    seeds: Seeds = None,
+    published: Published = False,
+    set_: Overrides = None,
+    store: StoreOption = None,
+    retry_failed: Retry = False,
+    address: Annotated[str | None, typer.Option(help="A Ray cluster's host:port; RAY_ADDRESS works too.")] = None,
+    cpus: Annotated[int | None, typer.Option(min=1, help="Logical CPUs to use on this machine.")] = None,
+    serial: Annotated[bool, typer.Option("--serial", help="One trial after the other in this process.")] = False,
+) -> None:
+    """Search and repeat what is missing of a table, then show it."""
+    from harness.running import run_table
+
+    options = Options(table, datasets, methods, seeds, published, tuple(set_ or ()), retry_failed)
+    here = places(store)
+    table_run, failures = run_table(options, here, _say, address=address, cpus=cpus, serial=serial)
+    _show(table_run, here, Format.text)
+    raise typer.Exit(1 if failures else 0)
+
+
+@app.command()
+def plan(
+    table: TableName,
+    datasets: Datasets = None,
+    methods: Methods = None,
+    seeds: Seeds = None,
+    published: Published = False,
+    set_: Overrides = None,
+    store: StoreOption = None,
+    cpus: Annotated[int | None, typer.Option(min=1, help="Logical CPUs to count with.")] = None,
+) -> None:
+    """Tell what a run would do, and about how long it would take."""
+    from harness.running import plan_table
+
+    options = Options(table, datasets, methods, seeds, published, tuple(set_ or ()))
+    Console().print(plan_table(options, places(store), _say, cpus=cpus))
+
+
+@app.command()
+def show(
+    table: TableName,
+    format_: Annotated[Format, typer.Option("--format", help="text, md, csv or latex.")] = Format.text,
+) -> None:
+    """Show a table: published beside measured, from the trials that its folder keeps."""
+    from harness.running import open_table
+
+    _print_table(table, places(), format_, open_table)
+
+
+@app.command()
+def tensorboard(
+    tables: Annotated[list[str] | None, typer.Argument(help="Tables; all that have trials if none.")] = None,
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 6006,
+    store: StoreOption = None,
+    no_serve: Annotated[bool, typer.Option("--no-serve", help="Write the event files only.")] = False,
+) -> None:
+    """Write trials, studies and tables for TensorBoard, and serve them on this machine."""
+    from harness.browsing import browse
+
+    browse(tuple(tables or ()), places(store), port=port, serve=not no_serve, say=_say)
+
+
+@app.command()
+def doctor(store: StoreOption = None) -> None:
+    """Check the environment, Ray, the data, the store and the disk."""
+    from harness.doctor import examine
+
+    problems = 0
+    for check in examine(places(store)):
+        print(f"{'ok  ' if check.good else 'BAD '} {check.what}: {check.finding}")
+        problems += not check.good
+    raise typer.Exit(2 if problems else 0)
+
+
+def _show(table_run: TableRun, here: Places, format_: Format) -> None:
+    from harness.running import table_of_run
+
+    _print_table(table_run.name, here, format_, lambda name, where: table_of_run(table_run, where))
+
+
+def _print_table(name: str, here: Places, format_: Format, opened: Callable[[str, Places], Table]) -> None:
+    from harness import tables
+
+    table = opened(name, here)
+    if format_ is Format.text:
+        Console().print(tables.to_terminal(table))
+    else:
+        render = {Format.md: tables.to_markdown, Format.csv: tables.to_csv, Format.latex: tables.to_latex}[format_]
+        print(render(table), end="")
+
+
+def _say(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)
+
+
+def main() -> None:
+    """Run the command line; an error of ours is one line and its exit code."""
+    try:
+        app()
+    except DiffbenchError as error:
+        print(f"diffbench: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("diffbench: interrupted; what is finished stays, the same command goes on from there", file=sys.stderr)
+        sys.exit(130)

@@ -1,0 +1,55 @@
+"""How long what is left would take, from the trials that are known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from harness.record import TrialResult
+from harness.schedule import Schedule
+from harness.store import Store
+
+
+@dataclass(frozen=True)
+class Left:
+    """What one line still has to run; `seconds` of all its trials together, None while none is known."""
+
+    dataset: str
+    row: str
+    purpose: str
+    trials: int
+    seconds: float | None
+
+
+def known_trials(store: Store) -> list[TrialResult]:
+    """Return the records of all finished trials of a store."""
+    records = (store.record(trial_id) for trial_id in store.ids())
+    return [record for record in records if record is not None and record.status == "finished"]
+
+
+def left(schedule: Schedule, known: Iterable[TrialResult]) -> list[Left]:
+    """Return what is left, by line and purpose, with the time that trials like it took."""
+    records = list(known)
+    result = []
+    for line, purpose, trials in schedule.remaining():
+        mean = _mean_seconds(records, line.dataset.name, line.method.name, purpose)
+        seconds = None if mean is None else mean * trials
+        result.append(Left(line.dataset.name, line.row.name, purpose, trials, seconds))
+    return result
+
+
+def wall_seconds(parts: Iterable[Left], slots: float) -> float | None:
+    """Return the time until all is done on `slots` trials at a time; None when a part of it is unknown."""
+    total = 0.0
+    for part in parts:
+        if part.trials and part.seconds is None:
+            return None
+        total += part.seconds or 0.0
+    return total / max(slots, 1.0)
+
+
+def _mean_seconds(records: list[TrialResult], dataset: str, method: str, purpose: str) -> float | None:
+    """Average over trials of the method on the dataset, of the same purpose where there are some."""
+    alike = [record for record in records if (record.spec.method, record.spec.dataset) == (method, dataset)]
+    same = [record for record in alike if record.spec.purpose == purpose] or alike
+    return sum(record.wall_seconds for record in same) / len(same) if same else None

@@ -1,0 +1,93 @@
+"""What the command line's options mean: names in lists, seeds in ranges, `a.b=c` overrides."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from harness.errors import InputError, did_you_mean
+from harness.specs import Parameters, Row, Search, TableSpec
+from harness.yaml_files import parse_yaml, validated
+
+_TABLE_KEYS = ("threads", "gpus")
+
+
+def chosen_names(option: str, text: str | None, known: Iterable[str]) -> tuple[str, ...]:
+    """Return the comma-separated names of an option, in the order of the known ones; all of them without the option.
+
+    Raises:
+        InputError: a name is not known.
+    """
+    names = tuple(known)
+    if text is None:
+        return names
+    wanted = [part.strip() for part in text.split(",") if part.strip()]
+    for name in wanted:
+        if name not in names:
+            raise InputError(f"{option}: unknown name {name!r}{did_you_mean(name, names)}")
+    return tuple(name for name in names if name in wanted)
+
+
+def chosen_rows(text: str | None, rows: Iterable[Row]) -> tuple[str, ...]:
+    """Return the rows that `--methods` names, by the row's name or its method's.
+
+    Raises:
+        InputError: a name is neither.
+    """
+    rows = tuple(rows)
+    if text is None:
+        return tuple(row.name for row in rows)
+    known = {row.name for row in rows} | {row.method for row in rows if row.method}
+    wanted = chosen_names("--methods", text, known)
+    return tuple(row.name for row in rows if row.name in wanted or row.method in wanted)
+
+
+def chosen_seeds(text: str | None, table: TableSpec) -> tuple[int, ...]:
+    """Return the seeds of `0-4,7`; the table's without the option.
+
+    Raises:
+        InputError: not a list of numbers and ranges, or a seed stands twice.
+    """
+    if text is None:
+        return table.seeds
+    seeds: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
+        if match is None:
+            raise InputError(f"--seeds {text!r}: expected numbers and ranges such as 0-4,7")
+        first, last = int(match[1]), int(match[2] or match[1])
+        seeds += range(first, last + 1)
+    if len(set(seeds)) < len(seeds) or not seeds:
+        raise InputError(f"--seeds {text!r}: a seed stands twice, or a range runs backwards")
+    return tuple(seeds)
+
+
+def with_overrides(table: TableSpec, settings: Iterable[str]) -> tuple[TableSpec, Parameters]:
+    """Apply `--set` options: `search.…`, `threads` and `gpus` change the table, all else is a parameter of its rows.
+
+    Raises:
+        InputError: not `key=value`, the same key twice, or a table key with a wrong value.
+    """
+    parameters: Parameters = {}
+    changes: dict[str, Any] = {}
+    search: dict[str, Any] = {}
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals or not key.strip():
+            raise InputError(f"--set {setting!r}: expected key=value, for example search.trials=5")
+        key, value = key.strip(), parse_yaml(text, f"--set {key.strip()}")
+        if key in parameters or key in changes or key.removeprefix("search.") in search:
+            raise InputError(f"--set {key}: stands twice")
+        if key.startswith("search."):
+            search[key.removeprefix("search.")] = value
+        elif key in _TABLE_KEYS:
+            changes[key] = value
+        else:
+            parameters[key] = tuple(value) if isinstance(value, list) else value
+    if search:
+        validated(search, Search, "--set search")
+        changes["search"] = table.search.model_dump() | search
+    if not changes:
+        return table, parameters
+    return validated(table.model_dump(by_alias=True) | changes, TableSpec, "--set"), parameters

@@ -1,0 +1,102 @@
+"""The record of a finished trial: what `result.json` holds."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from harness.specs import TrialSpec
+
+
+class Frozen(BaseModel):
+    """Unknown keys are errors, values do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Curve(Frozen):
+    """The points of a logged quantity; `seconds` since the trial's start."""
+
+    steps: list[int] = []
+    values: list[float] = []
+    seconds: list[float] = []
+
+
+class Environment(Frozen):
+    """Where a trial ran."""
+
+    python: str
+    torch: str
+    numpy: str
+    platform: str
+    processor: str
+    threads: int
+
+
+class TrialResult(Frozen):
+    """What a trial measured, or why it could not.
+
+    Times are in seconds, memory in bytes. `files` are the trial's other files with their sha256.
+    """
+
+    id: str
+    spec: TrialSpec
+    status: Literal["finished", "failed"]
+    error: str = ""
+    metrics: dict[str, Annotated[float, Field(allow_inf_nan=False)]] = {}
+    curves: dict[str, Curve] = {}
+    environment: Environment | None = None
+    code_hash: str = ""
+    data_note: str = ""
+    wall_seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    peak_memory_bytes: int = 0
+    files: dict[str, str] = {}
+
+    @model_validator(mode="after")
+    def _identity(self) -> TrialResult:
+        if self.id != self.spec.id:
+            raise ValueError(f"the record says {self.id}, its spec {self.spec.id}")
+        return self
+
+    def to_json(self) -> bytes:
+        """Return the record as JSON, with a checksum that finds later damage."""
+        body = self.model_dump(mode="json")
+        for curve in body["curves"].values():
+            curve["values"] = [
+                value if value is not None and math.isfinite(value) else None for value in curve["values"]
+            ]
+        return json.dumps({"sha256": _checksum(body), "result": body}, indent=1, allow_nan=False).encode()
+
+    @classmethod
+    def from_json(cls, content: bytes) -> TrialResult:
+        """Read a record back.
+
+        Raises:
+            ValueError: the content is not a whole, undamaged record.
+        """
+        try:
+            document = json.loads(content)
+            body = document["result"]
+            if document["sha256"] != _checksum(body):
+                raise ValueError("the checksum does not fit")
+            for curve in body["curves"].values():
+                curve["values"] = [math.nan if value is None else value for value in curve["values"]]
+            return cls.model_validate(body)
+        except (
+            json.JSONDecodeError,
+            KeyError,
+            TypeError,
+            AttributeError,
+            ValidationError,
+            UnicodeDecodeError,
+        ) as error:
+            raise ValueError(f"not a whole record ({type(error).__name__})") from None
+
+
+def _checksum(body: object) -> str:
+    return hashlib.sha256(json.dumps(body, sort_keys=True, allow_nan=False).encode()).hexdigest()

@@ -1,0 +1,139 @@
+"""What the commands `run`, `plan` and `show` do."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table as TextTable
+
+from harness.datasets import catalog as datasets
+from harness.estimate import known_trials, left, wall_seconds
+from harness.figures import plot_seeds
+from harness.measured import Measured, read_measured, write_measured
+from harness.places import Places
+from harness.progress import Progress, spoken
+from harness.schedule import Schedule
+from harness.specs import TableSpec, find_table
+from harness.store import Store
+from harness.tablerun import Options, TableRun, measured_trials, merged_groups, open_run, open_schedule
+from harness.tables import Table, build_table, read_published, to_markdown
+
+Say = Callable[[str], None]
+
+
+def run_table(
+    options: Options, here: Places, say: Say, *, address: str | None, cpus: int | None, serial: bool
+) -> tuple[TableRun, int]:
+    """Run what is missing of a table and write what was measured; return it with the number of failures.
+
+    Raises:
+        DiffbenchError: the table, its data, the store or the cluster cannot be used as asked.
+    """
+    run = open_run(options, here, say)
+    for name, reason in run.missing.items():
+        say(f"{name}: no data: {reason}")
+    read_published(run.folder / "published.csv", run.spec)
+    store = Store(here.store)
+    store.check_writable()
+    with store.claim(f"table {options.table}", wait=False):
+        schedule = open_schedule(run, here)
+        if any(part.trials for part in left(schedule, ())):
+            _sweep(schedule, here, store, address=address, cpus=cpus, serial=serial)
+        keep(run, measured_trials(schedule, store), here, say)
+    problems = [f"{line.dataset.name}, {line.row.name}: {line.problem}" for line in schedule.lines if line.problem]
+    for problem in problems:
+        say(problem)
+    failed = sum(result.status == "failed" for line in schedule.lines for result in line.results.values())
+    return run, failed + len(problems)
+
+
+def plan_table(options: Options, here: Places, say: Say, *, cpus: int | None) -> TextTable:
+    """Return what a run would do, with the time that trials like it took."""
+    run = open_run(options, here, say)
+    schedule = open_schedule(run, here)
+    parts = left(schedule, known_trials(Store(here.store)))
+    table = TextTable("dataset", "method", "what", "trials", "time of all", box=None, pad_edge=False)
+    for part in parts:
+        seconds = "not known yet" if part.seconds is None else spoken(part.seconds)
+        table.add_row(part.dataset, part.row, part.purpose, str(part.trials), seconds if part.trials else "–")
+    slots = max(1, (cpus or os.cpu_count() or 1) // run.spec.threads)
+    total = wall_seconds(parts, slots)
+    trials = sum(part.trials for part in parts)
+    known = "known once a trial of each method has run" if total is None else f"about {spoken(total)}"
+    table.caption = f"{trials} trials, {slots} at a time: {known}"
+    return table
+
+
+def open_table(name: str, here: Places) -> Table:
+    """Return a table as its folder has it: published beside measured.
+
+    Raises:
+        DiffbenchError: a file of the folder cannot be used as written.
+    """
+    spec, folder = find_table(name, here.results)
+    return build(spec, folder, read_measured(folder / "measured.parquet"), here)
+
+
+def table_of_run(run: TableRun, here: Places) -> Table:
+    """Return the table after a run: its folder's, or the run's own trials when options changed the table."""
+    if not run.changed:
+        return open_table(run.name, here)
+    records = measured_trials(_refreshed(run, here), Store(here.store))
+    return build(run.spec, run.folder, records, here)
+
+
+def build(spec: TableSpec, folder: Path, measured: list[Measured], here: Places) -> Table:
+    """Build a table from a spec, the published cells of its folder, and measured trials."""
+    published = read_published(folder / "published.csv", spec)
+    available = {record.dataset for record in measured} | set(datasets.dataset_names())
+    return build_table(spec, published, measured, available)
+
+
+def keep(run: TableRun, records: list[Measured], here: Places, say: Say) -> None:
+    """Merge a run's trials into its table's folder and write the table anew; changed tables are only shown."""
+    if run.changed:
+        say("options change the table: shown below, not kept in its folder")
+        return
+    path = run.folder / "measured.parquet"
+    merged, kept_old = merged_groups(read_measured(path), records, run.spec.seeds)
+    for line in kept_old:
+        say(line)
+    write_measured(path, merged)
+    write_shown(run.name, here)
+
+
+def write_shown(name: str, here: Places) -> None:
+    """Write `table.md` and `seeds.png` of a table from what its folder has; equal trials give equal files."""
+    _, folder = find_table(name, here.results)
+    table = open_table(name, here)
+    (folder / "table.md").write_text(to_markdown(table), encoding="utf-8")
+    plot_seeds(table).savefig(folder / "seeds.png", dpi=120, metadata={"Software": None})
+
+
+def _refreshed(run: TableRun, here: Places) -> Schedule:
+    schedule = open_schedule(run, here)
+    for _ in schedule.remaining():
+        pass  # takes in what the store has
+    return schedule
+
+
+def _sweep(
+    schedule: Schedule, here: Places, store: Store, *, address: str | None, cpus: int | None, serial: bool
+) -> None:
+    from harness.cluster import connected
+    from harness.sweep import run_here, run_sweep
+
+    threads = schedule.request.table.threads
+    known = known_trials(store)
+    console = Console(stderr=True)
+    if serial:
+        with Progress(schedule, known, 1, console) as watch:
+            run_here(schedule, here, watch)
+        return
+    with connected(address, cpus=cpus, checkout=here.checkout) as capacity:
+        slots = max(1.0, capacity.cpus // threads)
+        with Progress(schedule, known, slots, console) as watch:
+            run_sweep(schedule, here, capacity, watch)

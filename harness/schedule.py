@@ -1,0 +1,318 @@
+"""What a table's run has to do next: studies, then repeats, each when what it starts from is done.
+
+Pure bookkeeping, without Ray: `next_job` hands out work, `finish` takes results. All that it decides follows from the
+table and the store, so a run that is started again continues the interrupted one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from harness.datasets.prepared import PreparedDataset
+from harness.errors import InputError, did_you_mean
+from harness.methods import MethodCatalog, trial_spec
+from harness.record import TrialResult
+from harness.specs import Method, Parameters, Purpose, Row, Selection, TableSpec, TrialSpec
+from harness.store import Store
+from harness.study import Study
+from harness.tasks import load_task
+from harness.trial import lacks_checkpoint
+
+
+@dataclass(frozen=True)
+class Job:
+    """A trial to run now."""
+
+    spec: TrialSpec
+    keep_checkpoint: bool
+    label: str
+
+
+@dataclass(frozen=True)
+class Request:
+    """Which part of a table to run, and how.
+
+    `rows` and `datasets` are names; `overrides` are parameters that replace a row's, for the rows that know them.
+    """
+
+    table: TableSpec
+    datasets: Mapping[str, PreparedDataset]
+    rows: tuple[str, ...]
+    seeds: tuple[int, ...]
+    selection: Selection
+    overrides: Parameters = field(default_factory=dict)
+    retry_failed: bool = False
+
+
+@dataclass
+class Line:
+    """One row of the table on one dataset: its study, if it is tuned, and its repeats."""
+
+    row: Row
+    method: Method
+    dataset: PreparedDataset
+    start: Line | None
+    started_from: bool
+    study: Study | None = None
+    repeats: dict[int, TrialSpec] = field(default_factory=dict)
+    results: dict[str, TrialResult] = field(default_factory=dict)
+    parameters: Parameters | None = None
+    problem: str = ""
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is left to do here."""
+        if self.problem:
+            return True
+        return bool(self.repeats) and all(spec.id in self.results for spec in self.repeats.values())
+
+
+class Schedule:
+    """The work of one request.
+
+    `lines` are its rows on its datasets; `running` and `finished` (with their labels) are this run's trials by id.
+
+    Raises:
+        InputError: a row, dataset or parameter does not fit.
+    """
+
+    def __init__(self, request: Request, catalog: MethodCatalog, store: Store) -> None:
+        self.request = request
+        self.lines: list[Line] = []
+        self.running: dict[str, Job] = {}
+        self.finished: dict[str, tuple[str, TrialResult]] = {}
+        self._catalog = catalog
+        self._store = store
+        self._known: dict[str, TrialResult] = {}
+        self._task = load_task(request.table.task)
+        self._check_overrides()
+        for dataset in request.datasets.values():
+            self._add_lines(dataset)
+
+    @property
+    def done(self) -> bool:
+        """Whether every study and repeat has its result."""
+        return all(line.done for line in self.lines)
+
+    def next_job(self) -> Job | None:
+        """Return a trial that can run now, or None when all that is left waits for running ones."""
+        for line in self.lines:
+            for job in self._wanted(line):
+                ready = self._ready(job)
+                if ready is not None:
+                    self.running[ready.spec.id] = ready
+                    return ready
+        return None
+
+    def finish(self, result: TrialResult) -> None:
+        """Take the result of a job."""
+        job = self.running.pop(result.id, None)
+        self.finished[result.id] = (job.label if job else result.spec.method, result)
+        self._known[result.id] = result
+
+    def known(self, trial_id: str) -> TrialResult | None:
+        """Return a trial's result, if this schedule has come across it."""
+        return self._known.get(trial_id)
+
+    def remaining(self) -> Iterator[tuple[Line, Purpose, int]]:
+        """Yield for each line how many search trials and repeats are still to run."""
+        for line in self.lines:
+            for _ in self._wanted(line):
+                break  # takes in what the store has
+            if line.problem:
+                continue
+            if line.study is not None:
+                yield line, "search", line.study.budget - sum(asked.told for asked in line.study.asked)
+            elif self._is_tuned(line) and line.parameters is None:
+                yield line, "search", self.request.table.search.trials
+            yield line, "repeat", len(self.request.seeds) - len(line.results)
+
+    def _add_lines(self, dataset: PreparedDataset) -> None:
+        table = self.request.table
+        by_name: dict[str, Line] = {}
+        wanted = set(self.request.rows)
+        for row in reversed(table.rows):
+            if row.name in wanted and row.starts_from:
+                wanted.add(row.starts_from)
+        for row in table.rows:
+            if row.name not in wanted or row.method is None:
+                continue
+            line = Line(
+                row=row,
+                method=self._catalog.find(row.method),
+                dataset=dataset,
+                start=by_name.get(row.starts_from or ""),
+                started_from=any(other.starts_from == row.name for other in table.rows),
+            )
+            by_name[row.name] = line
+            self.lines.append(line)
+            if not self._is_tuned(line):
+                line.parameters = self._fixed(line)
+                self._plan_repeats(line)
+
+    def _wanted(self, line: Line) -> Iterator[Job]:
+        """Yield the jobs that this line asks for at present, taking in results that are there already."""
+        if line.problem or (line.start is not None and self._waits_for_start(line)):
+            return
+        if line.parameters is None:
+            yield from self._searching(line)
+        if line.parameters is not None:
+            self._plan_repeats(line)
+            for spec in line.repeats.values():
+                result = self._result(spec.id)
+                if result is not None:
+                    line.results[spec.id] = result
+                else:
+                    yield Job(spec, True, f"{line.dataset.name} · {line.row.name} · seed {spec.seed}")
+
+    def _searching(self, line: Line) -> Iterator[Job]:
+        study = line.study = line.study or self._open_study(line)
+        while not study.finished:
+            pending = study.pending()
+            waiting = []
+            for spec in pending:
+                result = self._result(spec.id)
+                if result is not None:
+                    study.tell(result)
+                else:
+                    waiting.append(spec)
+            if waiting:
+                for spec in waiting:
+                    label = f"{line.dataset.name} · {line.row.name} · search"
+                    yield Job(spec, line.started_from, label)
+                return
+        best = study.best
+        if best is None:
+            line.problem = f"all {study.distinct} search trials failed"
+        else:
+            line.parameters = self._fixed(line) | best.parameters
+
+    def _ready(self, job: Job) -> Job | None:
+        """Return the job, or the one it starts from, unless it is running or has to wait."""
+        if job.spec.id in self.running:
+            return None
+        start = job.spec.starts_from
+        if start is not None and self._result(start.id, with_checkpoint=True) is None:
+            return self._ready(Job(start, True, f"{job.label} (start)"))
+        return job
+
+    def _result(self, trial_id: str, *, with_checkpoint: bool = False) -> TrialResult | None:
+        if trial_id in self.running:
+            return None
+        if trial_id not in self._known:
+            record = self._store.record(trial_id)
+            if record is not None and record.status == "failed" and self.request.retry_failed:
+                self._store.remove(trial_id)
+                record = None
+            if record is None:
+                return None
+            self._known[trial_id] = record
+        result = self._known[trial_id]
+        if with_checkpoint and lacks_checkpoint(result, self._store):
+            return None
+        return result
+
+    def _waits_for_start(self, line: Line) -> bool:
+        start = line.start
+        if start is None or start.parameters is not None:
+            return False
+        if start.problem:
+            line.problem = f"{start.row.name}, which it starts from: {start.problem}"
+        return True
+
+    def _open_study(self, line: Line) -> Study:
+        fixed = set(line.row.parameters) | set(self.request.overrides)
+        space = {name: dimension for name, dimension in line.method.space.items() if name not in fixed}
+        published = line.method.published_for(line.dataset.name) or {}
+        search = self.request.table.search
+        content = [
+            line.dataset.hash,
+            line.method.name,
+            line.method.space_hash,
+            sorted(space),
+            self._fixed(line),
+            self._start_spec(line, search.seed, "search"),
+        ]
+        key = hashlib.sha256(json.dumps(content, sort_keys=True, default=lambda spec: spec.id).encode()).hexdigest()
+        return Study(
+            key=key,
+            space=space,
+            settings=search,
+            metric=self._task.primary,
+            first={name: published[name] for name in space if name in published},
+            make_spec=lambda sampled: self._spec(line, self._fixed(line) | sampled, search.seed, "search"),
+        )
+
+    def _plan_repeats(self, line: Line) -> None:
+        if line.repeats or line.parameters is None:
+            return
+        for seed in self.request.seeds:
+            line.repeats[seed] = self._spec(line, line.parameters, seed, "repeat")
+
+    def _spec(self, line: Line, parameters: Parameters, seed: int, purpose: Purpose) -> TrialSpec:
+        return trial_spec(
+            task_name=self.request.table.task,
+            dataset=line.dataset.name,
+            dataset_hash=line.dataset.hash,
+            row=line.row,
+            parameters=parameters,
+            seed=seed,
+            threads=self.request.table.threads,
+            purpose=purpose,
+            gpus=self.request.table.gpus,
+            catalog=self._catalog,
+            start=self._start_spec(line, seed, purpose),
+        )
+
+    def _start_spec(self, line: Line, seed: int, purpose: Purpose) -> TrialSpec | None:
+        if line.start is None:
+            return None
+        if line.start.parameters is None:
+            raise InputError(f"{line.row.name}: {line.start.row.name}, which it starts from, has no parameters yet")
+        return self._spec(line.start, line.start.parameters, seed, purpose)
+
+    def _fixed(self, line: Line) -> Parameters:
+        """Return what the search does not touch: published parameters, the row's own, and overrides it knows."""
+        published = line.method.published_for(line.dataset.name)
+        if published is None and self.request.selection == "published":
+            known = sorted({name for entry in line.method.published for name in entry.datasets})
+            raise InputError(
+                f"{line.method.name}: no published parameters for {line.dataset.name}; they are for {', '.join(known)}"
+            )
+        own = {name: value for name, value in self.request.overrides.items() if self._knows(line.row, name)}
+        return (published or {}) | line.row.parameters | own
+
+    def _is_tuned(self, line: Line) -> bool:
+        return self.request.selection == "tuned" and bool(line.method.space)
+
+    def _knows(self, row: Row, name: str) -> bool:
+        return name in known_parameters(row, self._catalog, self.request.table.task)
+
+    def _check_overrides(self) -> None:
+        rows = [row for row in self.request.table.rows if row.name in self.request.rows and row.method]
+        known: set[str] = set()
+        for row in rows:
+            known |= known_parameters(row, self._catalog, self.request.table.task)
+        for name in self.request.overrides:
+            if name not in known:
+                raise InputError(f"--set {name}: no row that runs has this parameter{did_you_mean(name, known)}")
+
+
+def known_parameters(row: Row, catalog: MethodCatalog, task_name: str) -> set[str]:
+    """Return every parameter name that a row's method, its components and its task know."""
+    from harness.methods import component_names, defaults, load_class
+
+    if row.method is None:
+        return set()
+    task = load_task(task_name)
+    cls = load_class(catalog.find(row.method), task.base)
+    names = set(defaults(cls)) | set(task.settings.model_fields)
+    for component in component_names(cls):
+        chosen = row.parameters.get(component)
+        if isinstance(chosen, str):
+            names.add(component)
+            names |= {f"{component}.{name}" for name in defaults(load_class(catalog.find(chosen)))}
+    return names

@@ -1,0 +1,110 @@
+"""Many studies and their repeats in one Ray Tune run.
+
+A searcher of our own hands Tune what the schedule has ready, nothing while nothing is, and the end when all is done.
+Trials put their results into the store themselves; Tune carries only the word that they ended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from harness.cluster import Capacity, check_fits
+from harness.datasets.prepared import open_prepared
+from harness.errors import StoreError
+from harness.methods import MethodCatalog
+from harness.places import Places
+from harness.schedule import Job, Schedule
+from harness.specs import TrialSpec
+from harness.store import Store
+from harness.trial import describe, failed_record, finish_trial
+
+# Set before ray.tune is imported: no result files of its own, no state saved twice, quick polling.
+_TUNE_ENVIRONMENT = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_AUTO_CALLBACK_SYNCER": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000",
+    "TUNE_WARN_THRESHOLD_S": "1000",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
+}
+
+Watch = Callable[[Schedule], None]
+"""Called whenever the schedule may have changed: a progress display."""
+
+
+def run_sweep(schedule: Schedule, places: Places, capacity: Capacity, watch: Watch) -> None:
+    """Run everything that the schedule still wants.
+
+    Raises:
+        ClusterError: a trial asks for more than any node has.
+        StoreError: the store could not be written; what was finished stays.
+    """
+    table = schedule.request.table
+    check_fits(capacity, cpus=table.threads, gpus=table.gpus)
+    os.environ.update({key: os.environ.get(key, value) for key, value in _TUNE_ENVIRONMENT.items()})
+    # With fewer trials pending than slots, a slot stays empty: its actor never starts when others end often.
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(max(1, int(capacity.cpus // table.threads)))
+    from ray import tune
+
+    from harness.tune_search import ScheduleSearcher, StepWatcher
+
+    searcher = ScheduleSearcher(schedule, places)
+    scratch = Path(tempfile.mkdtemp(prefix="diffbench-tune-"))
+    trainable = tune.with_resources(_run_job, lambda config: json.loads(config["resources"]))
+    tuner = tune.Tuner(
+        trainable,
+        tune_config=tune.TuneConfig(search_alg=searcher, num_samples=-1, reuse_actors=True),
+        run_config=tune.RunConfig(
+            storage_path=str(scratch), name="sweep", verbose=0, callbacks=[StepWatcher(lambda: watch(schedule))]
+        ),
+    )
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            tuner.fit()
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    if searcher.problem:
+        raise StoreError(searcher.problem)
+
+
+def run_here(schedule: Schedule, places: Places, watch: Watch) -> None:
+    """Run the same work one trial after the other in this process, without Ray."""
+    while (job := schedule.next_job()) is not None:
+        result = _finish(job, places)
+        schedule.finish(result)
+        watch(schedule)
+
+
+def _finish(job: Job, places: Places) -> Any:
+    dataset = open_prepared(places.data / "prepared" / job.spec.dataset)
+    catalog = MethodCatalog(places.search_spaces)
+    return finish_trial(job.spec, dataset, catalog, Store(places.store), keep_checkpoint=job.keep_checkpoint)
+
+
+def _run_job(config: dict[str, str]) -> None:
+    """Run one job inside a Tune worker; only its end, or the store's problem, is reported."""
+    from ray import tune
+
+    job = Job(TrialSpec.model_validate_json(config["spec"]), config["keep_checkpoint"] == "yes", config["label"])
+    places = TypeAdapter(Places).validate_json(config["places"])
+    problem = ""
+    try:
+        try:
+            _finish(job, places)
+        except StoreError:
+            raise
+        except Exception as error:  # what goes wrong before the trial starts is recorded like what goes wrong in it
+            Store(places.store).write(failed_record(job.spec, describe(error)), {})
+    except StoreError as error:
+        problem = str(error)
+    tune.report({"store_problem": problem})

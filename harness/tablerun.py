@@ -1,0 +1,176 @@
+"""Running a table: what to ask for, the sweep, and the measured trials that its folder keeps."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from harness.datasets import catalog as datasets
+from harness.datasets.prepared import PreparedDataset, open_prepared
+from harness.errors import DataError, InputError
+from harness.measured import Measured, merge_measured
+from harness.methods import MethodCatalog
+from harness.options import chosen_names, chosen_rows, chosen_seeds, with_overrides
+from harness.places import Places
+from harness.record import TrialResult
+from harness.schedule import Line, Request, Schedule
+from harness.specs import Selection, TableSpec, find_table
+from harness.store import Store
+from harness.trial import load_arrays
+
+TEST_RANKS = "test/rank"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a user asks for of a table; None stands for all of it."""
+
+    table: str
+    datasets: str | None = None
+    methods: str | None = None
+    seeds: str | None = None
+    published: bool = False
+    overrides: tuple[str, ...] = ()
+    retry_failed: bool = False
+
+
+@dataclass(frozen=True)
+class TableRun:
+    """A table with the part of it that is to run.
+
+    `changed` tells that options replace what the table says, so that the results are not the table's own.
+    """
+
+    name: str
+    spec: TableSpec
+    folder: Path
+    request: Request
+    missing: dict[str, str]
+    changed: bool
+
+
+def open_run(options: Options, places: Places, say: Callable[[str], None]) -> TableRun:
+    """Find the table, apply the options, and open or prepare its datasets.
+
+    A dataset that the user names has to be there; of all others, those without data are left out and listed in
+    `missing` with the reason.
+
+    Raises:
+        InputError: a name or value of the options or the table does not fit.
+        DataError: a named dataset cannot be prepared.
+    """
+    own, folder = find_table(options.table, places.results)
+    spec, overrides = with_overrides(own, options.overrides)
+    selection: Selection = "published" if options.published else "tuned"
+    rows = chosen_rows(options.methods, spec.rows)
+    prepared: dict[str, PreparedDataset] = {}
+    missing: dict[str, str] = {}
+    for name in chosen_names("--datasets", options.datasets, spec.datasets):
+        try:
+            prepared[name] = _open_dataset(name, places, say)
+        except (DataError, InputError) as error:
+            if options.datasets is not None:
+                raise
+            missing[name] = str(error)
+    if not prepared:
+        raise DataError(f"{options.table}: no dataset has data; " + "; ".join(missing.values()))
+    request = Request(
+        table=spec,
+        datasets=prepared,
+        rows=rows,
+        seeds=chosen_seeds(options.seeds, spec),
+        selection=selection,
+        overrides=overrides,
+        retry_failed=options.retry_failed,
+    )
+    return TableRun(options.table, spec, folder, request, missing, changed=spec != own or bool(overrides))
+
+
+def open_schedule(run: TableRun, places: Places) -> Schedule:
+    """Return the schedule of a run over its store."""
+    return Schedule(run.request, MethodCatalog(places.search_spaces), Store(places.store))
+
+
+def measured_trials(schedule: Schedule, store: Store) -> list[Measured]:
+    """Return the repeats that have a result, as the table's folder keeps them."""
+    return [
+        _measured(line, seed, line.results[spec.id], schedule, store)
+        for line in schedule.lines
+        for seed, spec in line.repeats.items()
+        if spec.id in line.results
+    ]
+
+
+def search_trials(schedule: Schedule) -> Iterator[tuple[Line, int, TrialResult]]:
+    """Yield every search trial that has a result, with its line and number."""
+    for line in schedule.lines:
+        for number, asked in enumerate(line.study.asked if line.study else []):
+            result = schedule.known(asked.spec.id)
+            if result is not None:
+                yield line, number, result
+
+
+def _open_dataset(name: str, places: Places, say: Callable[[str], None]) -> PreparedDataset:
+    """Open a dataset, preparing it where that is still to do; a prepared one need not be in the catalog."""
+    folder = places.data / "prepared" / name
+    if name not in datasets.dataset_names() and (folder / "schema.json").is_file():
+        return open_prepared(folder)
+    if datasets.status(name, places.data) == "prepared":
+        return datasets.open_dataset(name, places.data)
+    say(f"preparing {name}")
+    return datasets.prepare(name, places.data)
+
+
+def _measured(line: Line, seed: int, result: TrialResult, schedule: Schedule, store: Store) -> Measured:
+    ranks = load_arrays(result, store).get(TEST_RANKS)
+    measured = Measured(
+        dataset=line.dataset.name,
+        row=line.row.name,
+        selection="tuned" if line.study is not None else "published",
+        seed=seed,
+        trial_id=result.id,
+        status=result.status,
+        error=result.error,
+        parameters=json.dumps(line.parameters, sort_keys=True),
+        metrics=dict(result.metrics),
+        ranks=None if ranks is None else tuple(ranks.tolist()),
+        data_hash=result.spec.dataset_hash,
+        data_note=result.data_note,
+        code_hash=result.code_hash,
+        wall_seconds=result.wall_seconds,
+        cpu_seconds=result.cpu_seconds,
+        peak_memory_bytes=result.peak_memory_bytes,
+        threads=result.spec.threads,
+    )
+    if line.study is None:
+        return measured
+    study = line.study
+    return replace(
+        measured,
+        search_trials=study.budget,
+        search_distinct=study.distinct,
+        space_hash=line.method.space_hash,
+    )
+
+
+def merged_groups(old: list[Measured], new: list[Measured], seeds: tuple[int, ...]) -> tuple[list[Measured], list[str]]:
+    """Merge new trials into a table's; return them with a line for each row that keeps its old ones.
+
+    Seeds of one row belong together: when the parameters differ from those measured before, the new trials take
+    over only when they have every seed of the table.
+    """
+    groups: dict[tuple[str, str, str], list[Measured]] = {}
+    for record in new:
+        groups.setdefault(record.place[:3], []).append(record)
+    accepted: list[Measured] = []
+    kept_old = []
+    for place, records in groups.items():
+        before = {record.parameters for record in old if record.place[:3] == place}
+        same = before <= {record.parameters for record in records}
+        if same or {record.seed for record in records} >= set(seeds):
+            accepted += records
+        else:
+            kept_old.append(f"{place[0]}, {place[1]} ({place[2]}): measured before with other parameters; kept")
+    return merge_measured(old, accepted), kept_old

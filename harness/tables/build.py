@@ -1,0 +1,152 @@
+"""From published cells and measured trials to a table."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from harness.measured import Measured
+from harness.specs import TableSpec
+from harness.statistics import (
+    Difference,
+    Verdict,
+    agreement,
+    holm,
+    paired_by_seed,
+    paired_by_user,
+    summarize,
+)
+from harness.tables.model import RELATIVE, SELECTIONS, Cell, Comparison, Measurement, Place, Provenance, Table
+from harness.tables.published import Key, PublishedCell
+from harness.tables.values import Group, TableTrials, tolerance_of
+
+LOWER_IS_BETTER = ("log_loss",)
+
+
+def build_table(
+    spec: TableSpec,
+    published: Mapping[Key, PublishedCell],
+    measured: Iterable[Measured],
+    available_datasets: Collection[str] = (),
+) -> Table:
+    """Put a table together.
+
+    Trials of rows, datasets or seeds that the table does not ask for are left out.
+
+    Args:
+        spec: what the table asks for.
+        published: what the paper prints.
+        measured: our trials.
+        available_datasets: datasets whose data is at hand; others without trials are shown as `no data`.
+
+    Raises:
+        InputError: a tolerance is neither a number nor a percentage.
+    """
+    trials = TableTrials(spec, measured)
+    at_hand = {*available_datasets, *(dataset for dataset, _, _ in trials)}
+    cells: dict[Key, Cell] = {}
+    provenance: dict[tuple[str, str], tuple[Provenance, ...]] = {}
+    status: dict[tuple[str, str], Verdict] = {}
+    for dataset in spec.datasets:
+        for row in spec.rows:
+            groups = [(dataset, row.name, selection) for selection in SELECTIONS]
+            groups = [group for group in groups if trials[group]]
+            provenance[dataset, row.name] = tuple(_provenance(group[2], trials[group]) for group in groups)
+            if not groups:
+                status[dataset, row.name] = "not run" if dataset in at_hand else "no data"
+            for metric in spec.metrics:
+                printed = published.get((dataset, row.name, metric))
+                ours = {group[2]: _measurement(spec, trials, group, metric, printed) for group in groups}
+                cells[dataset, row.name, metric] = Cell(printed, "", ours)
+    return Table(spec, _with_places(spec, cells), tuple(_comparisons(spec, trials)), provenance, status)
+
+
+def _measurement(
+    spec: TableSpec, trials: TableTrials, group: Group, metric: str, printed: PublishedCell | None
+) -> Measurement:
+    values = trials.values(group, metric)
+    summary = summarize(list(values.values()), failed=sum(trial.status == "failed" for trial in trials[group]))
+    error = trials.sampling_error(group, metric)
+    tolerance = tolerance_of(spec, metric, printed.value) if printed else None
+    judged = agreement(printed.value, summary, tolerance, error) if printed and tolerance is not None else None
+    return Measurement(summary, values, error, judged)
+
+
+def _comparisons(spec: TableSpec, trials: TableTrials) -> Iterable[Comparison]:
+    for dataset in spec.datasets:
+        for selection in SELECTIONS:
+            for metric in spec.metrics:
+                if spec.reference is not None and not metric.endswith(RELATIVE):
+                    yield from _column(spec, trials, dataset, selection, metric, spec.reference)
+
+
+def _column(
+    spec: TableSpec, trials: TableTrials, dataset: str, selection: str, metric: str, reference: str
+) -> Iterable[Comparison]:
+    """Compare every row with the reference, adjusting the p-values of this column."""
+    differences: dict[str, Difference] = {}
+    for row in spec.rows:
+        if row.name != reference:
+            groups = (dataset, row.name, selection), (dataset, reference, selection)
+            difference = _difference(trials, *groups, metric)
+            if difference.n:
+                differences[row.name] = difference
+    adjusted = holm([difference.p_value for difference in differences.values()])
+    for (row_name, difference), p_value in zip(differences.items(), adjusted, strict=True):
+        yield Comparison(dataset, metric, selection, row_name, reference, difference, p_value)
+
+
+def _difference(trials: TableTrials, group: Group, reference: Group, metric: str) -> Difference:
+    """Pair by user where ranks are known, because such methods share nothing under a seed; else by seed."""
+    value_SU, reference_SU = trials.by_user(group, metric), trials.by_user(reference, metric)
+    if value_SU is not None and reference_SU is not None and value_SU.shape[1] == reference_SU.shape[1]:
+        return paired_by_user(value_SU, reference_SU)
+    return paired_by_seed(trials.values(group, metric), trials.values(reference, metric))
+
+
+def _provenance(selection: str, group: Sequence[Measured]) -> Provenance:
+    walls = [trial.wall_seconds for trial in group if trial.status == "finished"]
+    return Provenance(
+        selection=selection,
+        parameters=tuple(sorted({trial.parameters for trial in group})),
+        seeds=tuple(trial.seed for trial in group if trial.status == "finished"),
+        failures=tuple((trial.seed, trial.error) for trial in group if trial.status == "failed"),
+        search_trials=max(trial.search_trials for trial in group),
+        search_distinct=max(trial.search_distinct for trial in group),
+        space_hash=max(trial.space_hash for trial in group),
+        data_hashes=tuple(sorted({trial.data_hash for trial in group if trial.data_hash})),
+        data_notes=tuple(sorted({trial.data_note for trial in group if trial.data_note})),
+        wall_seconds=sum(walls) / len(walls) if walls else math.nan,
+        peak_memory_bytes=max(trial.peak_memory_bytes for trial in group),
+    )
+
+
+def _with_places(spec: TableSpec, cells: Mapping[Key, Cell]) -> dict[Key, Cell]:
+    """Mark the best and second best of each column, among published and among measured values apart."""
+    placed = dict(cells)
+    for dataset in spec.datasets:
+        for metric in spec.metrics:
+            column = [(dataset, row.name, metric) for row in spec.rows]
+            printed = {key: cell.published.value for key in column if (cell := cells[key]).published is not None}
+            for key, place in _places(printed, metric).items():
+                placed[key] = replace(placed[key], published_place=place)
+            for selection in SELECTIONS:
+                means = {key: m.summary.mean for key in column if (m := cells[key].measured.get(selection)) is not None}
+                for key, place in _places(means, metric).items():
+                    measured = dict(placed[key].measured)
+                    measured[selection] = replace(measured[selection], place=place)
+                    placed[key] = replace(placed[key], measured=measured)
+    return placed
+
+
+def _places(values: Mapping[Key, float], metric: str) -> dict[Key, Place]:
+    """Return the best and second best of at least two values; equal values share a place."""
+    known = {key: value for key, value in values.items() if not math.isnan(value)}
+    if len(known) < 2:
+        return {}
+    ordered = sorted(set(known.values()), reverse=not metric.endswith(LOWER_IS_BETTER))
+    names: dict[float, Place] = {ordered[0]: "best"}
+    if len(ordered) > 1 and sum(value == ordered[0] for value in known.values()) == 1:
+        names[ordered[1]] = "second"
+    return {key: names[value] for key, value in known.items() if value in names}

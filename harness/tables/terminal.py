@@ -1,0 +1,53 @@
+"""A table in the terminal."""
+
+from __future__ import annotations
+
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from harness.tables.layout import LEGEND, Block, Entry, Grid, blocks, data_notes, differences, runs
+from harness.tables.model import Table
+
+STYLES = {"best": "bold", "second": "underline", "": ""}
+
+
+def to_terminal(table: Table) -> Group:
+    """Return the table for a rich console: the paper's lines and ours, differences, tuning, footnotes."""
+    parts: list[RenderableType] = [Text(table.spec.title, style="bold"), Text(f"{table.spec.paper}. {LEGEND}")]
+    for block in blocks(table):
+        parts += [Text(""), _main(block)]
+        notes = [f"[{number}] {text}" for number, text in enumerate(block.notes, start=1)]
+        parts += [Padding(Text(text), (0, 0, 0, 1)) for text in notes + data_notes(table, block.dataset)]
+        parts += [_grid(g) for g in (differences(table, block.dataset), runs(table, block.dataset)) if g.rows]
+    return Group(*parts)
+
+
+def _main(block: Block) -> RichTable:
+    drawn = RichTable(title=block.dataset, title_justify="left")
+    for column, name in enumerate(block.header):
+        drawn.add_column(name, justify="left" if column < 2 else "right")
+    for line in block.lines:
+        style = "dim" if line.kind.startswith("paper") else ""
+        kind = Text(line.kind + (f" [{line.note}]" if line.note else ""))
+        drawn.add_row(Text(line.row), kind, *(_entry(entry) for entry in line.entries), style=style)
+    return drawn
+
+
+def _entry(entry: Entry) -> Text:
+    value, space, rest = entry.text.partition(" ± ")
+    text = Text(value, style=STYLES[entry.place])
+    text.append(f"{space}{rest}", style="not bold not underline")
+    if entry.note:
+        text.append(f" [{entry.note}]", style="not bold not underline")
+    return text
+
+
+def _grid(grid: Grid) -> RichTable:
+    drawn = RichTable(title=grid.title, title_justify="left")
+    for column, name in enumerate(grid.header):
+        drawn.add_column(name, justify="left" if column < 3 else "right")
+    for row in grid.rows:
+        drawn.add_row(*(Text(text) for text in row))
+    return drawn

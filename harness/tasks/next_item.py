@@ -1,0 +1,181 @@
+"""Next-item recommendation: which of all items a user takes next.
+
+Legend: N histories of a split, B of a batch, I items.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from harness.feed import open_sequences
+from harness.metrics.ranking import ndcg_at, ranks, recall_at
+from harness.seeding import derive_seed, torch_seeded
+from harness.tasks.context import Context, Outcome
+from trainables.base import NextItemModel, SequenceSource
+
+CUTOFFS = (5, 10)
+
+
+class NextItemSettings(BaseModel):
+    """How a next-item model is trained and evaluated; the defaults are PreferDiff's.
+
+    `patience` counts evaluations without a better Recall@5. `evaluation_batch_size` changes memory and speed, and
+    scores in their last digits.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    batch_size: int = Field(default=256, gt=0)
+    evaluation_batch_size: int = Field(default=256, gt=0)
+    maximum_epochs: int = Field(default=150, gt=0)
+    patience: int = Field(default=10, gt=0)
+    validate_every: int = Field(default=1, gt=0)
+
+
+class NextItem:
+    """Train with early stopping on validation Recall@5, then rank all items for every test history.
+
+    Ranking is full: the items of the history stay in, and ties count against the model. The parameters of the best
+    epoch are the ones that are evaluated; a search stops there, a repeat goes on to the test split. A trial that
+    starts from another one takes its parameters and only evaluates, for example with other guidance.
+
+    Initialization, order, training noise, validation noise and test noise come from streams of their own, so that
+    how often a model is evaluated does not change how it trains.
+
+    Source: PreferDiff §4.1 and D.1 (user split, full ranking).
+    """
+
+    name = "next_item"
+    version = 1
+    primary = "validation/recall@5"
+    settings: type[BaseModel] = NextItemSettings
+    base: type[Any] = NextItemModel
+
+    def run(self, context: Context) -> Outcome:
+        """Run a trial; see the class.
+
+        Returns:
+            Metrics `validation/…`, for a repeat `test/…`: recall and ndcg at 5 and 10; `epochs` and `best_epoch`
+            when it trained. Array `test/rank`: int32, each test user's 1-based rank of the target. The checkpoint
+            is the best epoch's state.
+
+        Raises:
+            FloatingPointError: the training loss is not finite.
+            ValueError: a split that is read has no rows.
+        """
+        model = _build(context)
+        metrics: dict[str, float] = {}
+        if context.start is None:
+            metrics |= _Training(context, model).run()
+        else:
+            model.load_state_dict(context.start)
+        metrics |= _metrics("validation", _ranks(context, model, "validation"))
+        arrays: dict[str, NDArray[Any]] = {}
+        if context.purpose == "repeat":
+            rank_N = _ranks(context, model, "test")
+            metrics |= _metrics("test", rank_N)
+            arrays["test/rank"] = rank_N.int().numpy()
+        return Outcome(metrics, arrays, _state(model) if context.start is None else None)
+
+
+class _Training:
+    """Epochs with early stopping; leaves the model with its best parameters."""
+
+    def __init__(self, context: Context, model: NextItemModel) -> None:
+        self.context = context
+        self.settings = _settings(context)
+        self.model = model
+        self.step = 0
+
+    def run(self) -> dict[str, float]:
+        train = open_sequences(self.context.dataset, "train", self.context.purpose)
+        if len(train) == 0:
+            raise ValueError(f"{self.context.dataset.name}: the split train has no rows; prepare it again")
+        with torch_seeded(derive_seed(self.context.seed, "prepare")):
+            self.model.prepare(train)
+        optimizer = self.model.optimizer()
+        best_recall, best_epoch, best_state = -math.inf, 0, _state(self.model)
+        epoch, waited = 0, 0
+        while epoch < self.settings.maximum_epochs and waited < self.settings.patience:
+            epoch += 1
+            self._epoch(train, optimizer, epoch)
+            if epoch % self.settings.validate_every and epoch != self.settings.maximum_epochs:
+                continue
+            waited += 1
+            recall = self._validate()
+            if recall > best_recall:
+                best_recall, best_epoch, best_state, waited = recall, epoch, _state(self.model), 0
+        self.model.load_state_dict(best_state)
+        return {"epochs": float(epoch), "best_epoch": float(best_epoch)}
+
+    def _epoch(self, train: SequenceSource, optimizer: torch.optim.Optimizer, epoch: int) -> None:
+        seed, log = self.context.seed, self.context.log
+        started, total, examples = time.perf_counter(), 0.0, 0
+        self.model.train()
+        with torch_seeded(derive_seed(seed, "training", epoch)):
+            for batch in train.batches(self.settings.batch_size, shuffle_seed=derive_seed(seed, "order", epoch)):
+                optimizer.zero_grad(set_to_none=True)
+                loss = self.model.loss(batch)
+                loss.backward()
+                optimizer.step()
+                self.step += 1
+                examples += len(batch)
+                total += self._finite(loss.item(), epoch) * len(batch)
+        log("train/loss", total / examples, self.step)
+        log("train/learning_rate", optimizer.param_groups[0]["lr"], self.step)
+        log("train/examples_per_second", examples / (time.perf_counter() - started), self.step)
+
+    def _finite(self, loss: float, epoch: int) -> float:
+        if not math.isfinite(loss):
+            raise FloatingPointError(f"training loss is {loss} in epoch {epoch}, step {self.step}; lower learning_rate")
+        return loss
+
+    def _validate(self) -> float:
+        metrics = _metrics("validation", _ranks(self.context, self.model, "validation"))
+        for name, value in metrics.items():
+            self.context.log(name, value, self.step)
+        return metrics[NextItem.primary]
+
+
+def _settings(context: Context) -> NextItemSettings:
+    assert isinstance(context.settings, NextItemSettings)
+    return context.settings
+
+
+def _build(context: Context) -> NextItemModel:
+    schema = context.dataset.schema
+    build: Callable[..., NextItemModel] = context.method.cls
+    with torch_seeded(derive_seed(context.seed, "init")):
+        return build(schema.items, schema.history_length, **context.method.parameters)
+
+
+@torch.inference_mode()
+def _ranks(context: Context, model: NextItemModel, split: str) -> Tensor:
+    """Return the rank of each target of a split, int64 [N]."""
+    source = open_sequences(context.dataset, split, context.purpose)
+    if len(source) == 0:
+        raise ValueError(f"{context.dataset.name}: the split {split} has no rows; prepare it again")
+    model.eval()
+    with torch_seeded(derive_seed(context.seed, split)):
+        batches = source.batches(_settings(context).evaluation_batch_size)
+        return torch.cat([ranks(model.rank_scores(batch), batch.target_B) for batch in batches])
+
+
+def _metrics(split: str, rank_N: Tensor) -> dict[str, float]:
+    metrics = {}
+    for k in CUTOFFS:
+        metrics[f"{split}/recall@{k}"] = recall_at(rank_N, k)
+        metrics[f"{split}/ndcg@{k}"] = ndcg_at(rank_N, k)
+    return metrics
+
+
+def _state(model: NextItemModel) -> dict[str, Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}

@@ -1,0 +1,29 @@
+"""The run of a table as a whole: the table as text, and its seeds as a plot for each dataset."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from harness.figures import plot_seeds
+from harness.tables import Table
+from harness.tensorboard.events import image, key_of, run_folder, text, write_run
+
+
+def write_summary(table_name: str, table: Table, markdown: str, logdir: Path) -> bool:
+    """Write the run `<table>/summary`; return False when the one that is there shows the same.
+
+    Args:
+        table_name: the table's folder in results, for example `csdm/table1`.
+        table: the table, for the plots of its seeds with their intervals.
+        markdown: the table as text.
+        logdir: TensorBoard's folder.
+
+    Raises:
+        StoreError: `logdir` cannot be written.
+    """
+    measured = [
+        name for name in table.spec.datasets if any(table.provenance.get((name, r.name)) for r in table.spec.rows)
+    ]
+    shown = [text("table", markdown), *(image(f"seeds/{name}", plot_seeds(table, [name])) for name in measured)]
+    key = key_of([event.SerializeToString(deterministic=True).hex() for event in shown])
+    return write_run(run_folder(logdir, table_name, "summary"), key, lambda: shown)

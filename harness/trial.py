@@ -1,0 +1,239 @@
+"""Running one trial, without Ray: in a worker, a test, a debugger or a notebook."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import io
+import math
+import os
+import platform
+import resource
+import time
+import traceback
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harness.datasets.prepared import PreparedDataset
+from harness.errors import DiffbenchError, InputError, StoreError, TrialError
+from harness.methods import MethodCatalog, resolve
+from harness.record import Curve, Environment, TrialResult
+from harness.specs import TrialSpec
+from harness.store import Store
+from harness.tasks import load_task
+from harness.tasks.context import Context, Outcome
+
+CHECKPOINT = "checkpoint.pt"
+ARRAYS = "arrays.npz"
+
+
+@dataclass
+class _Curves:
+    """Collects what a trial logs."""
+
+    started: float
+    points: dict[str, Curve] = field(default_factory=lambda: defaultdict(Curve))
+
+    def log(self, name: str, value: float, step: int) -> None:
+        curve = self.points[name]
+        curve.steps.append(int(step))
+        curve.values.append(float(value))
+        curve.seconds.append(round(time.perf_counter() - self.started, 3))
+
+
+def run_trial(
+    spec: TrialSpec, dataset: PreparedDataset, catalog: MethodCatalog, start: Mapping[str, Tensor] | None = None
+) -> tuple[TrialResult, dict[str, bytes]]:
+    """Run a trial; return its record and its files.
+
+    The same spec gives the same metrics, bit for bit, on the same machine. A trial that fails is a record too: its
+    status is `failed` and its error says why.
+
+    Args:
+        spec: what to run.
+        dataset: the prepared dataset that the spec names.
+        catalog: where methods are looked up.
+        start: the checkpoint of the trial that this one starts from.
+
+    Raises:
+        InputError: the dataset or the method is not what the spec says.
+    """
+    if dataset.hash != spec.dataset_hash:
+        raise InputError(f"{dataset.name}: prepared rows have hash {dataset.hash[:12]}, not {spec.dataset_hash[:12]}")
+    task = load_task(spec.task)
+    resolved = resolve(task, catalog.find(spec.method), spec.parameters, catalog, spec.starts_from)
+    torch.set_num_threads(spec.threads)
+    _reset_peak_memory()
+    started, cpu_started = time.perf_counter(), time.process_time()
+    curves = _Curves(started)
+    context = Context(
+        method=resolved.method,
+        components=resolved.components,
+        settings=resolved.settings,
+        dataset=dataset,
+        purpose=spec.purpose,
+        seed=spec.seed,
+        start=start,
+        log=curves.log,
+    )
+    error, outcome = "", Outcome({})
+    try:
+        outcome = task.run(context)
+        _check_finite(outcome.metrics)
+    except Exception as failure:  # whatever a method raises becomes part of its record
+        error = describe(failure)
+    result = TrialResult(
+        id=spec.id,
+        spec=spec,
+        status="failed" if error else "finished",
+        error=error,
+        metrics={} if error else {name: float(value) for name, value in outcome.metrics.items()},
+        curves=dict(curves.points),
+        environment=_environment(spec.threads),
+        code_hash=code_hash(),
+        data_note=dataset.schema.note,
+        wall_seconds=round(time.perf_counter() - started, 3),
+        cpu_seconds=round(time.process_time() - cpu_started, 3),
+        peak_memory_bytes=_peak_memory(),
+    )
+    return result, {} if error else _files(outcome)
+
+
+def finish_trial(
+    spec: TrialSpec, dataset: PreparedDataset, catalog: MethodCatalog, store: Store, *, keep_checkpoint: bool
+) -> TrialResult:
+    """Run a trial into the store unless it is finished there, holding its claim all the while.
+
+    Raises:
+        StoreError: the store cannot be read or written.
+    """
+    with store.claim(spec.id, wait=True):
+        present = store.record(spec.id)
+        if present is not None and not (keep_checkpoint and lacks_checkpoint(present, store)):
+            return present
+        store.remove(spec.id)
+        try:
+            start = load_checkpoint(spec.starts_from, store) if spec.starts_from else None
+        except TrialError as error:
+            return store.write(failed_record(spec, str(error)), {})
+        result, files = run_trial(spec, dataset, catalog, start)
+        if not keep_checkpoint:
+            files.pop(CHECKPOINT, None)
+        return store.write(result, files)
+
+
+def lacks_checkpoint(result: TrialResult, store: Store) -> bool:
+    """Tell whether a finished trial that others start from has no whole checkpoint."""
+    return result.status == "finished" and store.file(result, CHECKPOINT) is None
+
+
+def load_checkpoint(spec: TrialSpec, store: Store) -> dict[str, Tensor]:
+    """Return the checkpoint that a finished trial left.
+
+    Raises:
+        TrialError: the trial failed, is not finished, or left no checkpoint.
+    """
+    result = store.record(spec.id)
+    if result is None:
+        raise TrialError(f"the trial it starts from ({spec.id}) is not finished")
+    if result.status == "failed":
+        raise TrialError(f"the trial it starts from ({spec.id}) failed: {result.error}")
+    content = store.file(result, CHECKPOINT)
+    if content is None:
+        raise TrialError(f"the trial it starts from ({spec.id}) left no checkpoint")
+    state: dict[str, Tensor] = torch.load(io.BytesIO(content), weights_only=True)
+    return state
+
+
+def load_arrays(result: TrialResult, store: Store) -> dict[str, np.ndarray]:
+    """Return the arrays of a finished trial, by name; empty when it left none."""
+    content = store.file(result, ARRAYS)
+    if content is None:
+        return {}
+    with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+        return {name: archive[name] for name in archive.files}
+
+
+def failed_record(spec: TrialSpec, error: str) -> TrialResult:
+    """Return the record of a trial that could not run to its end."""
+    return TrialResult(id=spec.id, spec=spec, status="failed", error=error, code_hash=code_hash())
+
+
+def describe(error: BaseException) -> str:
+    """Return an exception as one line: our own as they are, others with their type and place."""
+    if isinstance(error, StoreError):
+        raise error
+    message = " ".join(str(error).split())[:500]
+    if isinstance(error, DiffbenchError):
+        return message
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {message} ({Path(frame.filename).name}, line {frame.lineno})"
+
+
+@functools.cache
+def code_hash() -> str:
+    """Identify the code that runs: 12 hexadecimal digits over all sources of `harness` and `trainables`."""
+    import trainables
+
+    digest = hashlib.sha256()
+    for package in (Path(__file__).parent, Path(str(trainables.__file__)).parent):
+        for path in sorted(package.rglob("*.py")):
+            digest.update(path.relative_to(package.parent).as_posix().encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def _check_finite(metrics: Mapping[str, float]) -> None:
+    for name, value in metrics.items():
+        if not math.isfinite(value):
+            raise TrialError(f"{name} is {value}")
+
+
+def _files(outcome: Outcome) -> dict[str, bytes]:
+    files = {}
+    if outcome.arrays:
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **outcome.arrays)  # type: ignore[arg-type]
+        files[ARRAYS] = buffer.getvalue()
+    if outcome.checkpoint is not None:
+        buffer = io.BytesIO()
+        torch.save({name: tensor.detach().cpu() for name, tensor in outcome.checkpoint.items()}, buffer)
+        files[CHECKPOINT] = buffer.getvalue()
+    return files
+
+
+def _environment(threads: int) -> Environment:
+    return Environment(
+        python=platform.python_version(),
+        torch=torch.__version__,
+        numpy=np.__version__,
+        platform=platform.platform(),
+        processor=torch.backends.cpu.get_cpu_capability(),
+        threads=threads,
+    )
+
+
+def _reset_peak_memory() -> None:
+    """Let the kernel's high-water mark start anew: workers run many trials, and each has its own peak."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    except OSError:
+        return
+
+
+def _peak_memory() -> int:
+    """Return the highest resident set size in bytes since the last reset, or of the process where there is none."""
+    try:
+        for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    scale = 1 if os.uname().sysname == "Darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale

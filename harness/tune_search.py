@@ -1,0 +1,98 @@
+"""The two objects that Ray Tune calls back: the searcher that hands out the schedule's jobs, and a watcher.
+
+Tune pickles both into a snapshot of its own, which nothing reads: the store has all that a restart needs. So neither
+takes anything into its pickle.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from pydantic import TypeAdapter
+from ray.tune import Callback
+from ray.tune.search import Searcher
+
+from harness.errors import StoreError
+from harness.places import Places
+from harness.schedule import Job, Schedule
+from harness.store import Store
+from harness.trial import failed_record
+
+KILLED = "the process that ran it was killed (out of memory, or from outside)"
+
+
+class ScheduleSearcher(Searcher):
+    """Hands Tune what the schedule has ready, nothing while nothing is, and the end when all is done.
+
+    `problem` is why the sweep ended early: the store's one-line error, empty when there was none.
+    """
+
+    def __init__(self, schedule: Schedule, places: Places) -> None:
+        super().__init__(metric="store_problem", mode="max")
+        self.problem = ""
+        self._schedule = schedule
+        self._places = places
+        self._store = Store(places.store)
+        self._jobs: dict[str, Job] = {}
+
+    def suggest(self, trial_id: str) -> Any:
+        """Return the configuration of the next job, None to be asked again, or the end."""
+        if self.problem:
+            return Searcher.FINISHED
+        try:
+            job = self._schedule.next_job()
+        except StoreError as error:
+            self.problem = str(error)
+            return Searcher.FINISHED
+        if job is None:
+            return Searcher.FINISHED if self._schedule.done and not self._jobs else None
+        self._jobs[trial_id] = job
+        return {
+            "spec": job.spec.model_dump_json(),
+            "keep_checkpoint": "yes" if job.keep_checkpoint else "no",
+            "label": job.label,
+            "places": TypeAdapter(Places).dump_json(self._places).decode(),
+            "resources": json.dumps({"cpu": job.spec.threads, "gpu": job.spec.gpus}),
+        }
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Take the trial's record from the store; a trial whose process died gets one here."""
+        job = self._jobs.pop(trial_id, None)
+        if job is None:
+            return
+        self.problem = self.problem or str((result or {}).get("store_problem") or "")
+        if self.problem:
+            return
+        try:
+            record = self._store.record(job.spec.id)
+            if record is None:
+                record = self._store.write(failed_record(job.spec, KILLED), {})
+        except StoreError as problem:
+            self.problem = str(problem)
+            return
+        self._schedule.finish(record)
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing to save."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing to restore."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+class StepWatcher(Callback):
+    """Calls back at every step of Tune's loop."""
+
+    def __init__(self, step: Callable[[], None]) -> None:
+        self._step = step
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """Pass the step on."""
+        self._step()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}

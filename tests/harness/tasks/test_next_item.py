@@ -1,0 +1,222 @@
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from harness.datasets.prepared import PreparedDataset
+from harness.datasets.synthetic import write_small_sequences
+from harness.errors import TestDataError
+from harness.feed import open_sequences
+from harness.metrics.ranking import ranks
+from harness.tasks import next_item
+from harness.tasks.context import Component, Context, Outcome, Purpose
+from harness.tasks.next_item import NextItem, NextItemSettings
+from trainables.base import Log, NextItemModel, SequenceBatch, no_log
+from trainables.next_item.dreamrec import DreamRec
+from trainables.next_item.preferdiff import PreferDiff
+from trainables.next_item.sasrec import SASRec
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> PreparedDataset:
+    return write_small_sequences(tmp_path_factory.mktemp("data") / "small", users=300, items=30)
+
+
+def run(
+    dataset: PreparedDataset,
+    method: type[Any],
+    parameters: Mapping[str, Any] | None = None,
+    *,
+    purpose: Purpose = "repeat",
+    seed: int = 0,
+    start: Mapping[str, Tensor] | None = None,
+    log: Log = no_log,
+    **settings: Any,
+) -> Outcome:
+    chosen = NextItemSettings(**{"batch_size": 64, "maximum_epochs": 4, **settings})
+    component = Component(method, parameters or {})
+    return NextItem().run(Context(component, {}, chosen, dataset, purpose, seed, start, log))
+
+
+SMALL = {
+    SASRec: {"size": 16, "learning_rate": 0.01},
+    DreamRec: {"size": 16, "diffusion_steps": 20, "ddim_steps": 4},
+    PreferDiff: {"size": 16, "diffusion_steps": 20, "ddim_steps": 4},
+}
+
+
+@pytest.mark.parametrize("method", SMALL, ids=lambda method: method.__name__)
+def test_the_same_seed_gives_the_same_bits(dataset: PreparedDataset, method: type[Any]) -> None:
+    first, second = (run(dataset, method, SMALL[method], maximum_epochs=2) for _ in range(2))
+    assert first.metrics == second.metrics
+    assert np.array_equal(first.arrays["test/rank"], second.arrays["test/rank"])
+    assert first.checkpoint is not None
+    assert second.checkpoint is not None
+    assert all(torch.equal(tensor, second.checkpoint[name]) for name, tensor in first.checkpoint.items())
+    other = run(dataset, method, SMALL[method], maximum_epochs=2, seed=1)
+    assert not np.array_equal(first.arrays["test/rank"], other.arrays["test/rank"])
+
+
+def test_sasrec_learns_the_planted_cycle(dataset: PreparedDataset) -> None:
+    outcome = run(dataset, SASRec, SMALL[SASRec], maximum_epochs=40)
+    assert outcome.metrics["test/recall@5"] > 0.5 > 5 / 30
+
+
+def test_metrics_follow_from_the_ranks(dataset: PreparedDataset) -> None:
+    outcome = run(dataset, SASRec, SMALL[SASRec])
+    rank_U = outcome.arrays["test/rank"]
+    assert rank_U.dtype == np.int32
+    assert rank_U.shape == (30,)
+    assert outcome.metrics["test/recall@10"] == pytest.approx(np.mean(rank_U <= 10))
+    gains = [1 / np.log2(rank + 1) if rank <= 5 else 0 for rank in rank_U]
+    assert outcome.metrics["test/ndcg@5"] == pytest.approx(np.mean(gains))
+
+
+class Watched(SASRec):
+    """Counts the training draws, and is evaluated with draws of its own."""
+
+    def rank_scores(self, batch: SequenceBatch) -> Tensor:
+        torch.rand(17)
+        return super().rank_scores(batch)
+
+
+def test_evaluation_does_not_disturb_training(dataset: PreparedDataset) -> None:
+    often = run(dataset, Watched, SMALL[SASRec], maximum_epochs=4, validate_every=1, patience=100)
+    seldom = run(dataset, SASRec, SMALL[SASRec], maximum_epochs=4, validate_every=4, patience=100)
+    losses: list[list[float]] = [[], []]
+    for values, method, every in ((losses[0], Watched, 1), (losses[1], SASRec, 4)):
+
+        def log(name: str, value: float, step: int, values: list[float] = values) -> None:
+            if name == "train/loss":
+                values.append(value)
+
+        run(dataset, method, SMALL[SASRec], validate_every=every, patience=100, log=log)
+    assert losses[0] == losses[1]
+    assert often.metrics["epochs"] == seldom.metrics["epochs"] == 4
+
+
+def test_a_search_cannot_and_does_not_read_test_data(dataset: PreparedDataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = []
+
+    def watching(dataset: PreparedDataset, split: str, purpose: Purpose) -> Any:
+        opened.append(split)
+        return open_sequences(dataset, split, purpose)
+
+    monkeypatch.setattr(next_item, "open_sequences", watching)
+    outcome = run(dataset, SASRec, SMALL[SASRec], purpose="search")
+    assert set(opened) == {"train", "validation"}
+    assert not any("test" in name for name in [*outcome.metrics, *outcome.arrays])
+    assert NextItem.primary in outcome.metrics
+    with pytest.raises(TestDataError):
+        open_sequences(dataset, "test", "search")
+
+
+class Scripted(NextItemModel):
+    """Puts the target among the first five in a given share of the rows, one share an epoch."""
+
+    shares: tuple[float, ...] = (0.2, 0.6, 0.4, 0.6, 0.1, 0.1, 0.9)
+
+    def __init__(self, items: int, history_length: int) -> None:
+        super().__init__()
+        self.items = items
+        self.epoch = nn.Parameter(torch.tensor(-1.0))
+
+    def optimizer(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=1.0)
+
+    def loss(self, batch: SequenceBatch) -> Tensor:
+        return -self.epoch  # each step raises the epoch by one
+
+    def rank_scores(self, batch: SequenceBatch) -> Tensor:
+        share = self.shares[int(self.epoch.item())]
+        hit_B = torch.arange(len(batch)) < share * len(batch)
+        scores_BI = torch.zeros(len(batch), self.items)
+        return scores_BI.scatter_(1, batch.target_B.long()[:, None] - 1, torch.where(hit_B, 1.0, -1.0)[:, None])
+
+
+def test_early_stopping_returns_to_the_first_best_epoch(dataset: PreparedDataset) -> None:
+    """Recall 0.2, 0.6, 0.4, 0.6, 0.1: an equal value is no improvement, and patience 3 ends before the 0.9."""
+    outcome = run(dataset, Scripted, batch_size=1000, maximum_epochs=7, patience=3)
+    assert (outcome.metrics["epochs"], outcome.metrics["best_epoch"]) == (5, 2)
+    assert outcome.metrics["validation/recall@5"] == pytest.approx(0.6)
+    assert outcome.metrics["test/recall@5"] == pytest.approx(0.6)
+    assert outcome.checkpoint == {"epoch": torch.tensor(1.0)}
+
+
+def test_maximum_epochs_end_training(dataset: PreparedDataset) -> None:
+    outcome = run(dataset, Scripted, batch_size=1000, maximum_epochs=7, patience=100)
+    assert (outcome.metrics["epochs"], outcome.metrics["best_epoch"]) == (7, 7)
+    outcome = run(dataset, Scripted, batch_size=1000, maximum_epochs=3, patience=100, validate_every=2)
+    assert (outcome.metrics["epochs"], outcome.metrics["best_epoch"]) == (3, 2)
+
+
+def test_a_start_is_evaluated_without_training(dataset: PreparedDataset) -> None:
+    trained = run(dataset, PreferDiff, SMALL[PreferDiff])
+    assert trained.checkpoint is not None
+    again = run(dataset, PreferDiff, SMALL[PreferDiff], start=trained.checkpoint)
+    assert np.array_equal(again.arrays["test/rank"], trained.arrays["test/rank"])
+    assert again.checkpoint is None
+    assert "epochs" not in again.metrics
+    assert again.metrics == {name: trained.metrics[name] for name in again.metrics}
+    guided = run(dataset, PreferDiff, {**SMALL[PreferDiff], "guidance": 8.0}, start=trained.checkpoint)
+    assert not np.array_equal(guided.arrays["test/rank"], trained.arrays["test/rank"])
+
+
+def test_curves(dataset: PreparedDataset) -> None:
+    points: list[tuple[str, int]] = []
+    run(dataset, SASRec, SMALL[SASRec], maximum_epochs=2, log=lambda name, value, step: points.append((name, step)))
+    names = ["train/loss", "train/learning_rate", "train/examples_per_second"]
+    names += [f"validation/{metric}@{k}" for k in (5, 10) for metric in ("recall", "ndcg")]
+    assert points == [(name, step) for step in (4, 8) for name in names]  # 240 examples in batches of 64
+
+
+class Exploding(SASRec):
+    def loss(self, batch: SequenceBatch) -> Tensor:
+        return super().loss(batch) * torch.inf
+
+
+def test_a_loss_that_is_not_finite_ends_the_trial(dataset: PreparedDataset) -> None:
+    with pytest.raises(FloatingPointError, match=r"training loss is inf in epoch 1, step 1; lower learning_rate"):
+        run(dataset, Exploding, SMALL[SASRec])
+
+
+@pytest.mark.parametrize("method", SMALL, ids=lambda method: method.__name__)
+def test_ranks_do_not_depend_on_the_evaluation_batch(dataset: PreparedDataset, method: type[Any]) -> None:
+    whole = run(dataset, method, SMALL[method], maximum_epochs=1, evaluation_batch_size=1000)
+    parts = run(dataset, method, SMALL[method], maximum_epochs=1, evaluation_batch_size=7)
+    assert np.array_equal(whole.arrays["test/rank"], parts.arrays["test/rank"])
+
+
+@pytest.mark.parametrize("key", ["batch_size", "evaluation_batch_size", "maximum_epochs", "patience", "validate_every"])
+def test_settings_out_of_range(key: str) -> None:
+    with pytest.raises(ValueError, match=key):
+        NextItemSettings(**{key: 0})
+
+
+def test_beauty_is_ranked_over_all_items(raw_data: Path, tmp_path: Path) -> None:
+    from harness.datasets.catalog import prepare
+
+    beauty = prepare("amazon-beauty", tmp_path, raw=raw_data)
+    outcome = run(beauty, SASRec, {"size": 8}, batch_size=4096, maximum_epochs=1)
+    rank_U = outcome.arrays["test/rank"]
+    assert rank_U.shape == (2237,)
+    assert 5000 < rank_U.max() <= 12101
+    model = SASRec(12101, 10, size=8)
+    assert outcome.checkpoint is not None
+    model.load_state_dict(outcome.checkpoint)
+    model.eval()
+    batch = next(iter(open_sequences(beauty, "test", "repeat").batches(5000)))
+    with torch.inference_mode():
+        assert ranks(model.rank_scores(batch), batch.target_B).tolist() == rank_U.tolist()

@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from harness.errors import InputError
+from harness.specs import Method, TableSpec, TrialSpec, find_table
+from harness.yaml_files import parse_yaml
+from tests.harness.small_table import write_yaml
+
+SPEC: dict[str, Any] = {
+    "task": "next_item",
+    "dataset": "d",
+    "dataset_hash": "h",
+    "method": "m",
+    "parameters": {"rate": 0.1, "size": 64},
+    "versions": {"m": 1, "next_item": 1},
+    "seed": 0,
+    "threads": 1,
+    "purpose": "repeat",
+}
+METHOD: dict[str, Any] = {"name": "m", "title": "M", "class": "a.b:C", "version": 1}
+TABLE: dict[str, Any] = {
+    "title": "T",
+    "paper": "P",
+    "kind": "cells",
+    "task": "next_item",
+    "datasets": ["d"],
+    "metrics": ["recall@5"],
+    "seeds": [0],
+    "rows": [{"name": "A", "method": "m"}, {"name": "B"}],
+}
+
+
+# Trials
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"task": "cold_start"},
+        {"dataset": "e"},
+        {"dataset_hash": "i"},
+        {"method": "n"},
+        {"parameters": {"rate": 0.1}},
+        {"parameters": {"rate": 0.1, "size": 65}},
+        {"parameters": {"rate": 0.1, "size": "64"}},
+        {"versions": {"m": 2, "next_item": 1}},
+        {"versions": {"m": 1, "next_item": 2}},
+        {"seed": 1},
+        {"threads": 2},
+        {"purpose": "search"},
+        {"gpus": 0.5},
+        {"starts_from": TrialSpec(**SPEC)},
+    ],
+)
+def test_the_id_depends_on_all_that_a_trial_is(change: dict[str, Any]) -> None:
+    assert TrialSpec(**SPEC | change).id != TrialSpec(**SPEC).id
+
+
+def test_the_id_depends_on_what_the_start_is() -> None:
+    starts = [TrialSpec(**SPEC | {"seed": seed}) for seed in range(2)]
+    assert len({TrialSpec(**SPEC | {"starts_from": start}).id for start in starts}) == 2
+
+
+def test_the_id_does_not_depend_on_the_order_of_keys() -> None:
+    backwards = {key: dict(reversed(value.items())) if isinstance(value, dict) else value for key, value in SPEC.items()}
+    assert TrialSpec(**dict(reversed(backwards.items()))).id == TrialSpec(**SPEC).id
+
+
+def test_the_id_is_the_same_after_json_and_in_other_processes() -> None:
+    spec = TrialSpec(**SPEC | {"starts_from": TrialSpec(**SPEC), "parameters": {"a": (1, 2.0), "b": None, "c": "ü"}})
+    code = "import sys; from harness.specs import TrialSpec; print(TrialSpec.model_validate_json(sys.argv[1]).id)"
+    for hash_seed in ("0", "1"):
+        environment = os.environ | {"PYTHONHASHSEED": hash_seed}
+        command = [sys.executable, "-c", code, spec.model_dump_json()]
+        assert subprocess.run(command, env=environment, capture_output=True, text=True).stdout.strip() == spec.id
+
+
+def test_the_id_of_this_spec_is_this() -> None:
+    """Whoever changes how ids are made sees that all stores become useless."""
+    assert TrialSpec(**SPEC).id == "3cf636b85abb86d4c71d"
+
+
+def test_parameters_keep_their_types() -> None:
+    parameters = {"a": True, "b": 1, "c": 1.0, "d": "1", "e": None, "f": [1, "x", 2.5]}
+    kept = TrialSpec(**SPEC | {"parameters": parameters}).parameters
+    assert [type(value) for value in kept.values()] == [bool, int, float, str, type(None), tuple]
+    assert TrialSpec.model_validate_json(TrialSpec(**SPEC | {"parameters": parameters}).model_dump_json()).parameters == kept
+
+
+def test_parameters_that_no_json_can_hold_are_refused() -> None:
+    for value in (float("nan"), float("inf")):
+        with pytest.raises(ValidationError, match="finite"):
+            TrialSpec(**SPEC | {"parameters": {"rate": value}})
+
+
+# Methods
+
+
+def test_published_parameters_of_a_dataset_go_before_those_of_all() -> None:
+    entries = [
+        {"datasets": ["*"], "source": "s", "parameters": {"rate": 1}},
+        {"datasets": ["a", "b"], "source": "s", "parameters": {"rate": 2}},
+    ]
+    method = Method(**METHOD | {"published": entries})
+    assert [method.published_for(name) for name in "abc"] == [{"rate": 2}, {"rate": 2}, {"rate": 1}]
+    assert Method(**METHOD | {"published": entries[1:]}).published_for("c") is None
+    assert Method(**METHOD).published_for("a") is None
+
+
+def test_the_space_hash_follows_the_space_alone() -> None:
+    def space_hash(space: str, **keys: Any) -> str:
+        return Method(**METHOD | {"space": parse_yaml(space, "f")} | keys).space_hash
+
+    one = "{rate: {low: 1e-3, high: 1}, size: {choices: [1, 2]}}"
+    assert space_hash(one) == space_hash("{size: {choices: [1, 2]}, rate: {low: 0.001, high: 1, log: false}}", version=2)
+    others = ["{rate: {low: 1e-3, high: 1}}", one.replace("1e-3", "1e-4"), one.replace("[1, 2]", "[2, 1]")]
+    assert len({space_hash(other) for other in [one, *others]}) == 4
+
+
+def test_ranges_of_integers_and_of_floats() -> None:
+    space = Method(**METHOD | {"space": parse_yaml("{a: {low: 1, high: 8}, b: {low: 0, high: 1.0}}", "f")}).space
+    assert [type(value) for value in space["a"].model_dump().values()] == [int, int, bool]
+    assert [type(value) for value in space["b"].model_dump().values()] == [int, float, bool]
+
+
+# Tables
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"reference": "AA"}, r"reference: no row 'AA'; did you mean 'A'\?"),
+        ({"baseline": "AA"}, r"baseline: no row 'AA'; did you mean 'A'\?"),
+        ({"seeds": [0, 1, 0]}, "0 stands twice"),
+        ({"datasets": ["d", "d"]}, "'d' stands twice"),
+        ({"metrics": ["auc", "auc"]}, "'auc' stands twice"),
+        ({"rows": [{"name": "A"}, {"name": "A"}]}, "rows: 'A' stands twice"),
+        ({"rows": [{"name": "A", "starts_from": "A"}]}, r"rows\.A\.starts_from: 'A' must stand above it"),
+        ({"rows": [{"name": "A", "starts_from": "B"}, {"name": "B"}]}, r"'B' must stand above it"),
+        ({"rows": [{"name": "DeepFM"}, {"name": "B", "starts_from": "DeepFN"}]}, r"did you mean 'DeepFM'\?"),
+        (
+            {"rows": [{"name": "A"}, {"name": "B", "method": "m", "starts_from": "A"}]},
+            "'A' has no method, so it never runs",
+        ),
+        ({"seeds": [-1]}, "greater than or equal to 0"),
+        ({"threads": 0}, "greater than or equal to 1"),
+        ({"gpus": -1}, "greater than or equal to 0"),
+        ({"search": {"parallel": 0}}, "greater than or equal to 1"),
+        ({"kind": "cell"}, "should be 'cells'"),
+        ({"metrics": ["Recall 5"]}, "match pattern"),
+    ],
+)
+def test_tables_that_cannot_be_meant(keys: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        TableSpec(**TABLE | keys)
+
+
+def test_rows_by_name() -> None:
+    table = TableSpec(**TABLE)
+    assert table.row("A").method == "m"
+    with pytest.raises(InputError, match=r"^no row 'a' in the table; known: A, B$"):
+        table.row("a")
+
+
+def test_tables_are_found_by_their_folder(tmp_path: Path) -> None:
+    write_yaml(tmp_path / "csdm" / "table1" / "table.yaml", TABLE)
+    write_yaml(tmp_path / "csdm" / "table2" / "table.yaml", TABLE | {"kid": "cells"})
+    table, folder = find_table("csdm/table1", tmp_path)
+    assert (table.title, folder) == ("T", tmp_path / "csdm" / "table1")
+    with pytest.raises(InputError, match=r"^unknown table 'cdsm/table1'; did you mean 'csdm/table1'\?$"):
+        find_table("cdsm/table1", tmp_path)
+    with pytest.raises(InputError, match=r"table2/table\.yaml: unknown key 'kid'; did you mean 'kind'\?$"):
+        find_table("csdm/table2", tmp_path)
+
+
+def test_values_do_not_change() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        TableSpec(**TABLE).title = "another"  # type: ignore[misc]

@@ -1,0 +1,443 @@
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyarrow import fs
+
+from harness.errors import StoreError
+from harness.record import TrialResult
+from harness.specs import TrialSpec
+from harness.store import RECORD, Store
+
+
+def result(seed: int = 0) -> TrialResult:
+    spec = TrialSpec(
+        task="next_item",
+        dataset="d",
+        dataset_hash="h",
+        method="m",
+        parameters={"rate": 0.1},
+        versions={"m": 1},
+        seed=seed,
+        threads=1,
+        purpose="repeat",
+    )
+    return TrialResult(id=spec.id, spec=spec, status="finished", metrics={"test/recall@5": 0.25 + seed})
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "runs")
+
+
+@pytest.fixture(params=["folder", "file", "fsspec"])
+def any_store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    folder = tmp_path / "runs of 2024"
+    kinds = {"folder": str(folder), "file": folder.as_uri(), "fsspec": f"fsspec+memory://{tmp_path.name}/runs"}
+    return Store(kinds[request.param])
+
+
+class Flaky:
+    """A file system that fails after some bytes of the files with this name."""
+
+    def __init__(self, inner: fs.FileSystem, name: str, number: int, after: int = 10) -> None:
+        self._inner, self._name, self._number, self._after = inner, name, number, after
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    @contextlib.contextmanager
+    def open_output_stream(self, path: str, compression: str | None) -> Iterator[Flaky]:
+        with self._inner.open_output_stream(path, compression=compression) as self._stream:
+            self._fails = self._name in path
+            yield self
+
+    def write(self, content: bytes) -> None:
+        if self._fails:
+            self._stream.write(content[: self._after])
+            raise OSError(self._number, "as the system says")
+        self._stream.write(content)
+
+
+# What a store holds
+
+
+def test_what_is_written_is_read_back(any_store: Store) -> None:
+    written = any_store.write(result(), {"a.bin": b"\x00\xff", "empty": b""})
+    assert any_store.record(written.id) == written
+    assert any_store.record(written.id, with_files=True) == written
+    assert any_store.file(written, "a.bin") == b"\x00\xff"
+    assert any_store.file(written, "empty") == b""
+    assert any_store.file(written, "other") is None
+    assert any_store.ids() == [written.id]
+    assert any_store.unfinished() == []
+
+
+def test_an_empty_store_has_nothing(any_store: Store) -> None:
+    assert any_store.ids() == any_store.unfinished() == []
+    assert any_store.record("0" * 20) is None
+    any_store.remove("0" * 20)
+    any_store.check_writable()
+    assert any_store.ids() == []
+
+
+def test_a_removed_trial_is_gone(any_store: Store) -> None:
+    kept, removed = any_store.write(result(0), {}), any_store.write(result(1), {"a": b"1"})
+    any_store.remove(removed.id)
+    assert any_store.record(removed.id) is None
+    assert any_store.ids() == [kept.id]
+
+
+def test_a_store_can_be_copied_and_moved(store: Store, tmp_path: Path) -> None:
+    written = store.write(result(), {"a": b"1"})
+    (tmp_path / "runs").rename(tmp_path / "elsewhere")
+    assert store.record(written.id) is None
+    assert Store(tmp_path / "elsewhere").record(written.id, with_files=True) == written
+
+
+def test_a_relative_location_stays_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    store = Store("runs")
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path / "other")
+    written = store.write(result(), {})
+    assert (tmp_path / "runs" / written.id / RECORD).is_file()
+
+
+@pytest.mark.parametrize("location", ["nowhere://x", "file://host/runs", "fsspec+nowhere://x"])
+def test_an_unknown_kind_of_location_is_one_line(location: str) -> None:
+    with pytest.raises(StoreError, match=f"^store {location.replace('+', '.')}: cannot be used") as caught:
+        Store(location)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_location_that_is_a_file_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("not a folder")
+    store = Store(tmp_path / "runs")
+    for action in (store.check_writable, store.ids, lambda: store.record("a"), lambda: store.write(result(), {})):
+        with pytest.raises(StoreError, match="Not a directory"):
+            action()
+    with pytest.raises(StoreError), store.claim("a", wait=False):
+        pass
+
+
+# Damage
+
+
+def damaged(content: bytes) -> Mapping[str, bytes]:
+    other = json.loads(result(1).to_json())
+    chosen = bytearray(content)
+    chosen[content.index(b"0.25")] ^= 1
+    return {
+        "truncated": content[: len(content) // 2],
+        "empty": b"",
+        "one bit": bytes(chosen),
+        "another trial's": json.dumps(other).encode(),
+        "no text": bytes(range(256)),
+    }
+
+
+@pytest.mark.parametrize("kind", ["truncated", "empty", "one bit", "another trial's", "no text"])
+def test_a_damaged_record_is_set_aside_and_can_be_written_again(kind: str, store: Store, tmp_path: Path) -> None:
+    written = store.write(result(), {})
+    path = tmp_path / "runs" / written.id / RECORD
+    content = damaged(path.read_bytes())[kind]
+    path.write_bytes(content)
+    assert store.record(written.id) is None
+    assert not path.exists()
+    assert path.with_name(f"{RECORD}.damaged").read_bytes() == content
+    assert store.unfinished() == [written.id]
+    store.write(result(), {})
+    assert store.record(written.id) == written
+
+
+def test_damage_is_found_in_any_kind_of_store(any_store: Store) -> None:
+    written = any_store.write(result(), {"a": b"123"})
+    any_store._write(written.id, RECORD, written.to_json()[:-5])
+    assert any_store.record(written.id) is None
+    assert any_store.unfinished() == [written.id]
+
+
+@pytest.mark.parametrize("content", [None, b"12", b"124"])
+def test_a_missing_or_damaged_file_is_not_handed_out(content: bytes | None, store: Store, tmp_path: Path) -> None:
+    written = store.write(result(), {"a": b"123", "b": b"4"})
+    path = tmp_path / "runs" / written.id / "a"
+    path.unlink() if content is None else path.write_bytes(content)
+    assert store.file(written, "a") is None
+    assert store.file(written, "b") == b"4"
+    assert store.record(written.id) == written
+    assert store.record(written.id, with_files=True) is None
+    assert store.record(written.id) is None
+
+
+def test_damage_in_a_store_that_cannot_be_written_is_no_error(store: Store, tmp_path: Path, monkeypatch: Any) -> None:
+    written = store.write(result(), {})
+    (tmp_path / "runs" / written.id / RECORD).write_bytes(b"{")
+    read_only = ReadOnly(store._files)
+    monkeypatch.setattr(store, "_files", read_only)
+    assert store.record(written.id) is None
+    assert read_only.refused == ["move"]
+
+
+class ReadOnly:
+    """A file system that only reads."""
+
+    def __init__(self, inner: fs.FileSystem) -> None:
+        self._inner = inner
+        self.refused: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("move", "create_dir", "delete_dir", "delete_file", "open_output_stream"):
+            self.refused.append(name)
+            return self._refuse
+        return getattr(self._inner, name)
+
+    def _refuse(self, *arguments: object, **keys: object) -> None:
+        raise OSError(errno.EROFS, "as the system says")
+
+
+# Disks that are full or read-only
+
+
+@pytest.mark.parametrize("name", ["a", "b", RECORD])
+@pytest.mark.parametrize(("number", "words"), [(errno.ENOSPC, "No space left"), (errno.EIO, "Input/output error")])
+def test_a_write_that_fails_leaves_nothing_of_the_trial(
+    name: str, number: int, words: str, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = store.write(result(0), {"a": b"1"})
+    monkeypatch.setattr(store, "_files", Flaky(store._files, f"{result(1).id}/{name}", number))
+    with pytest.raises(StoreError, match=rf"{words}.*; finished trials are kept$") as caught:
+        store.write(result(1), {"a": b"1" * 100, "b": b"2" * 100})
+    assert "\n" not in str(caught.value)
+    assert os.listdir(tmp_path / "runs") == [kept.id]
+    assert store.record(kept.id, with_files=True) == kept
+
+
+def test_a_read_only_store_is_one_line(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = store.write(result(), {})
+    monkeypatch.setattr(store, "_files", ReadOnly(store._files))
+    for action in (store.check_writable, lambda: store.write(result(1), {}), lambda: store.remove(written.id)):
+        with pytest.raises(StoreError, match="Read-only file system; finished trials are kept$"):
+            action()
+    assert store.record(written.id) == written
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 256 KiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)], capture_output=True)
+    if mounted.returncode != 0:
+        pytest.skip("mounting a small disk needs more rights than this process has")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk(small_disk: Path) -> None:
+    store = Store(small_disk / "runs")
+    kept = store.write(result(0), {"a": bytes(100_000)})
+    with pytest.raises(StoreError, match="No space left on device; finished trials are kept$"):
+        store.write(result(1), {"a": bytes(50_000), "b": bytes(200_000)})
+    assert store.ids() == [kept.id]
+    assert store.record(kept.id, with_files=True) == kept
+    store.write(result(1), {"a": bytes(100_000)})  # what was written in vain takes no room
+
+
+def test_a_disk_without_a_free_byte(small_disk: Path) -> None:
+    store = Store(small_disk / "runs")
+    kept = store.write(result(0), {})
+    filler = small_disk / "filler"
+    with contextlib.suppress(OSError), filler.open("wb", buffering=0) as stream:
+        while stream.write(bytes(4096)):
+            pass
+    claim = store.claim("a", wait=False)
+    for action in (store.check_writable, lambda: store.write(result(1), {}), claim.__enter__):
+        with pytest.raises(StoreError, match="No space left on device"):
+            action()
+    assert store.ids() == [kept.id]
+    assert store.record(kept.id) == kept
+
+
+def test_a_disk_mounted_read_only(small_disk: Path) -> None:
+    store = Store(small_disk / "runs")
+    kept = store.write(result(0), {"a": b"1"})
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    claim = store.claim("a", wait=False)
+    for action in (store.check_writable, lambda: store.write(result(1), {}), claim.__enter__):
+        with pytest.raises(StoreError, match="Read-only file system"):
+            action()
+    assert store.ids() == [kept.id]
+    assert store.record(kept.id, with_files=True) == kept
+
+
+# Claims
+
+
+HOLD = """
+import sys, time
+from harness.store import Store
+with Store(sys.argv[1]).claim("table csdm/table1", wait=True):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def holder(store: Store) -> Iterator[subprocess.Popen[str]]:
+    """Another process that holds a claim."""
+    process = subprocess.Popen([sys.executable, "-c", HOLD, store.location], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    yield process
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
+def test_the_second_claim_is_told_who_holds_it(store: Store, holder: subprocess.Popen[str]) -> None:
+    told = rf"^table csdm/table1: another run is at work on it \(process {holder.pid} on .*\); wait for it, or stop it$"
+    with pytest.raises(StoreError, match=told), store.claim("table csdm/table1", wait=False):
+        pass
+    with store.claim("table csdm/table2", wait=False):
+        pass
+
+
+def test_a_killed_holder_lets_go(store: Store, holder: subprocess.Popen[str]) -> None:
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
+    with store.claim("table csdm/table1", wait=False):
+        pass
+
+
+def test_a_claim_waits_for_its_holder(store: Store, holder: subprocess.Popen[str]) -> None:
+    killer = subprocess.Popen([sys.executable, "-c", f"import os, time; time.sleep(0.3); os.kill({holder.pid}, 9)"])
+    assert holder.poll() is None
+    with store.claim("table csdm/table1", wait=True):
+        holder.wait(5)  # it was alive before, and is not now
+    killer.wait()
+
+
+@pytest.mark.parametrize("as_uri", [False, True])
+def test_claims_exclude_within_a_process_too(as_uri: bool, store: Store) -> None:
+    other = Store(Path(store.location).as_uri()) if as_uri else Store(store.location)
+    with store.claim("a", wait=False):
+        with pytest.raises(StoreError, match="another run"), other.claim("a", wait=False):
+            pass
+        with other.claim("b", wait=False):
+            pass
+    with other.claim("a", wait=False):
+        pass
+    assert store.ids() == []
+
+
+def test_a_claim_is_let_go_after_an_error(store: Store) -> None:
+    with pytest.raises(ZeroDivisionError), store.claim("a", wait=False):
+        raise ZeroDivisionError
+    with store.claim("a", wait=False):
+        pass
+
+
+# Processes that die, and readers beside writers
+
+
+WRITE = """
+import sys
+from harness.record import TrialResult
+from harness.store import Store
+store, content = Store(sys.argv[1]), sys.stdin.buffer.read()
+result = TrialResult.from_json(content)
+files = {"a": bytes(3_000_000), "b": bytes(100)}
+print("ready", flush=True)
+while True:
+    store.write(result, files)
+    store.remove(result.id)
+"""
+
+
+def test_a_writer_that_is_killed_leaves_nothing_that_is_taken_for_finished(store: Store) -> None:
+    """Killed at some moment of writing and removing, again and again: the record is whole, with its files, or none."""
+    chosen, seen = random.Random(0), []
+    for _ in range(6):
+        process = subprocess.Popen(
+            [sys.executable, "-c", WRITE, store.location], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(result().to_json())
+        process.stdin.close()
+        assert process.stdout.readline() == b"ready\n"
+        time.sleep(chosen.uniform(0, 0.05))
+        process.kill()
+        process.wait()
+        process.stdout.close()
+        record = store.record(result().id)
+        seen.append(record is not None)
+        assert record is None or store.record(record.id, with_files=True) == record
+        store.remove(result().id)
+    assert not all(seen)
+
+
+def test_a_killed_write_leaves_no_record(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stopped after each of its operations on files, as kill -9 stops it."""
+    operations = 0
+
+    class Killed(BaseException):
+        pass
+
+    class Counting(Flaky):
+        def __getattr__(self, name: str) -> Any:
+            nonlocal operations
+            if name in ("move", "create_dir"):
+                operations += 1
+                if operations > self._number:
+                    raise Killed
+            return super().__getattr__(name)
+
+    inner = store._files
+    for number in range(100):
+        operations = 0
+        monkeypatch.setattr(store, "_files", Counting(inner, "no such file", number))
+        try:
+            store.write(result(), {"a": b"1", "b": b"2"})
+        except Killed:
+            monkeypatch.setattr(store, "_files", inner)
+            assert store.record(result().id) is None
+        else:
+            break
+    assert number == 6  # create and move, for two files and the record
+    assert store.record(result().id, with_files=True) is not None
+
+
+def test_a_reader_does_not_take_a_record_that_is_being_written_for_damaged(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader = Store(store.location)
+    looked = []
+
+    class ReadMeanwhile(Flaky):
+        def write(self, content: bytes) -> None:
+            for part in (content[:10], content[10:]):
+                looked.append(reader.record(result().id))
+                self._stream.write(part)
+                self._stream.flush()
+
+    monkeypatch.setattr(store, "_files", ReadMeanwhile(store._files, RECORD, 0))
+    written = store.write(result(), {"a": b"1" * 100})
+    assert looked == [None] * 4
+    assert reader.record(result().id, with_files=True) == written
+    assert sorted(os.listdir(Path(store.location) / written.id)) == ["a", RECORD]

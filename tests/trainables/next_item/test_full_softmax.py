@@ -1,0 +1,33 @@
+import pytest
+import torch
+from torch.nn import functional
+
+from trainables.next_item import full_softmax
+from trainables.next_item.full_softmax import full_softmax_loss
+
+
+@pytest.mark.parametrize("chunk_scores", [1, 3 * 40, 2**19], ids=["row by row", "three rows", "at once"])
+def test_equals_torchs_cross_entropy_with_its_gradients(monkeypatch: pytest.MonkeyPatch, chunk_scores: int) -> None:
+    monkeypatch.setattr(full_softmax, "CHUNK_SCORES", chunk_scores)
+    torch.manual_seed(0)
+    state_BD, item_ID = torch.randn(7, 5, requires_grad=True), torch.randn(40, 5, requires_grad=True)
+    target_B = torch.randint(0, 40, (7,), dtype=torch.int32)
+    chunked = full_softmax_loss(state_BD, item_ID, target_B)
+    whole = functional.cross_entropy(state_BD @ item_ID.T, target_B.long())
+    torch.testing.assert_close(chunked, whole)
+    expected = torch.autograd.grad(3 * whole, (state_BD, item_ID))
+    for gradient, reference in zip(torch.autograd.grad(3 * chunked, (state_BD, item_ID)), expected, strict=True):
+        torch.testing.assert_close(gradient, reference)
+
+
+def test_scores_far_from_zero_do_not_overflow() -> None:
+    state_BD, item_ID = torch.tensor([[1000.0]]), torch.tensor([[1.0], [-1.0]])
+    assert float(full_softmax_loss(state_BD, item_ID, torch.tensor([0]))) == 0
+    assert float(full_softmax_loss(state_BD, item_ID, torch.tensor([1]))) == 2000
+
+
+def test_constant_items_get_no_gradient() -> None:
+    state_BD, item_ID = torch.randn(4, 3, requires_grad=True), torch.randn(9, 3)
+    full_softmax_loss(state_BD, item_ID, torch.zeros(4, dtype=torch.int64)).backward()
+    assert state_BD.grad is not None
+    assert item_ID.grad is None

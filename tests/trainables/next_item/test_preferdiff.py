@@ -1,0 +1,153 @@
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.trainables.next_item.sequence_batches import random_batch
+from trainables.base import SequenceBatch
+from trainables.next_item.preferdiff import PreferDiff
+
+ROWS = 5
+
+
+def make(**parameters: object) -> PreferDiff:
+    torch.manual_seed(0)
+    model = PreferDiff(50, 6, size=8, diffusion_steps=30, ddim_steps=3, **parameters)  # type: ignore[arg-type]
+    return model.eval()
+
+
+def cosine(a: list[float], b: list[float]) -> float:
+    dot = sum(x * y for x, y in zip(a, b, strict=True))
+    return dot / math.sqrt(sum(x * x for x in a)) / math.sqrt(sum(y * y for y in b))
+
+
+def huber(x: float) -> float:
+    return 0.5 * x * x if abs(x) <= 1 else abs(x) - 0.5
+
+
+ERRORS: dict[str, Callable[[list[float], list[float]], float]] = {
+    "cosine": lambda a, b: 1 - cosine(a, b),
+    "l2": lambda a, b: sum((x - y) ** 2 for x, y in zip(a, b, strict=True)) / len(a),
+    "l1": lambda a, b: sum(abs(x - y) for x, y in zip(a, b, strict=True)) / len(a),
+    "huber": lambda a, b: sum(huber(x - y) for x, y in zip(a, b, strict=True)) / len(a),
+}
+
+
+class Draws:
+    """The random draws of one loss, in the order in which it makes them."""
+
+    def __init__(self, model: PreferDiff, batch: SequenceBatch, negatives: tuple[int, ...]) -> None:
+        torch.manual_seed(7)
+        self.kept_B = torch.rand(ROWS, 1).squeeze(1) >= model.unconditional_probability
+        self.time_B = torch.randint(1, 31, (ROWS,))
+        self.positive_BD = torch.randn(ROWS, 8)
+        self.negative = torch.randn(*negatives)
+
+
+def by_loops(model: PreferDiff, batch: SequenceBatch) -> float:
+    """Algorithm 1 for each user and each negative, with the denoiser in its plain form."""
+    each = model.negatives == "each"
+    draws = Draws(model, batch, (ROWS, ROWS - 1, 8) if each else (ROWS, 8))
+    error, table = ERRORS[model.measure], model.embedding.weight
+    positive, negative = [0.0] * ROWS, [0.0] * ROWS
+
+    def distance(row: int, clean_D: Tensor, noise_D: Tensor) -> float:
+        alpha_bar = model.diffusion.alpha_bar[int(draws.time_B[row])]
+        noised_D = alpha_bar**0.5 * clean_D + (1 - alpha_bar) ** 0.5 * noise_D
+        embedded_1LD = model.embedding.histories(batch)[row][None]
+        state_1D = model.encoder(embedded_1LD, batch.length_B[row][None])
+        if not draws.kept_B[row]:
+            state_1D = model.unconditional_D[None]
+        predicted_D = model.denoiser(noised_D[None], state_1D, draws.time_B[row][None])[0]
+        value = error(predicted_D.tolist(), clean_D.tolist())
+        return value**2 if model.variant == "released" and model.measure == "cosine" else value
+
+    for row in range(ROWS):
+        positive[row] = distance(row, table[batch.target_B[row] - 1], draws.positive_BD[row])
+        others = [table[batch.target_B[other] - 1] for other in range(ROWS) if other != row]
+        if each:
+            parts = [distance(row, item_D, draws.negative[row, v]) for v, item_D in enumerate(others)]
+            negative[row] = sum(parts) / len(parts)
+        else:
+            negative[row] = distance(row, torch.stack(others).mean(0), draws.negative[row])
+    margins = [p - n for p, n in zip(positive, negative, strict=True)]
+    if model.variant == "released":
+        preference = math.log1p(math.exp(5 * sum(margins) / ROWS))
+    else:
+        preference = sum(math.log1p(math.exp((ROWS - 1) * margin)) for margin in margins) / ROWS
+    return model.balance * sum(positive) / ROWS + (1 - model.balance) * preference
+
+
+@pytest.mark.parametrize("negatives", ["centroid", "each"])
+@pytest.mark.parametrize("measure", ["cosine", "l2", "l1", "huber"])
+@torch.no_grad()
+def test_loss_equals_a_double_loop(measure: str, negatives: str) -> None:
+    model = make(measure=measure, negatives=negatives, balance=0.3, unconditional_probability=0.4)
+    batch = random_batch(ROWS)
+    torch.manual_seed(7)
+    assert float(model.loss(batch)) == pytest.approx(by_loops(model, batch), rel=1e-4)
+
+
+@pytest.mark.parametrize("measure", ["cosine", "l2"])
+@torch.no_grad()
+def test_released_loss_equals_a_double_loop(measure: str) -> None:
+    model, batch = make(variant="released", measure=measure), random_batch(ROWS)
+    torch.manual_seed(7)
+    assert float(model.loss(batch)) == pytest.approx(by_loops(model, batch), rel=1e-4)
+
+
+@torch.no_grad()
+def test_variants_differ() -> None:
+    values = []
+    for variant in ("paper", "released"):
+        torch.manual_seed(7)
+        values.append(float(make(variant=variant).loss(random_batch(ROWS))))
+    assert values[0] != pytest.approx(values[1], rel=0.01)
+
+
+def test_balance_1_leaves_the_generation_alone() -> None:
+    """Table 2, w/o-N."""
+    model, batch = make(balance=1), random_batch(ROWS)
+    torch.manual_seed(7)
+    loss = model.loss(batch)
+    torch.manual_seed(7)
+    history_BLD, target_BD = model.embedding.histories_and_targets(batch)
+    time_B, context_BD = model.training_context(history_BLD, batch.length_B)
+    predicted_BD = model.denoised(target_BD, time_B, context_BD)
+    torch.testing.assert_close(loss, (1 - torch.cosine_similarity(predicted_BD, target_BD)).mean())
+
+
+def test_a_batch_of_one_has_no_negatives() -> None:
+    model = make(balance=0.5)
+    loss = model.loss(random_batch(1))
+    loss.backward()
+    assert math.isfinite(loss.item())
+
+
+def test_negatives_receive_gradients() -> None:
+    model, batch = make(), random_batch(ROWS)
+    model.loss(batch).backward()
+    gradient_ID = model.embedding.weight.grad
+    assert gradient_ID is not None
+    assert bool(gradient_ID[batch.target_B.long() - 1].any(dim=1).all())
+
+
+def test_the_released_program_has_no_loss_over_each_negative() -> None:
+    with pytest.raises(ValueError, match="variant 'paper'"):
+        make(variant="released", negatives="each")
+
+
+def test_learns_what_follows_what() -> None:
+    torch.manual_seed(0)
+    model = PreferDiff(200, 6, size=32, learning_rate=0.01, variant="released")
+    batch, optimizer = random_batch(64, items=200), model.optimizer()
+    for _ in range(200):
+        optimizer.zero_grad()
+        model.loss(batch).backward()
+        optimizer.step()
+    model.eval()
+    with torch.no_grad():
+        best_B = model.rank_scores(batch).argmax(1) + 1
+    assert float((best_B == batch.target_B).float().mean()) > 0.6

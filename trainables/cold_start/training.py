@@ -1,0 +1,182 @@
+"""What all cold-start methods share: the training loop, pretraining, and training the item-ID embeddings alone.
+
+Legend: B rows of a batch, D embedding size, I items.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from abc import ABC
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from trainables.base import ColdStartMethod, CtrBatch, CtrModel, Log, RowSource, no_log
+
+STEPS_BETWEEN_POINTS = 50
+"""A curve gets the mean of the losses over this many optimizer steps."""
+
+
+class TrainingCurve:
+    """Counts a trial's optimizer steps over all stages and logs mean losses, the learning rate and rows a second."""
+
+    def __init__(self) -> None:
+        self.step = 0
+        self._sums: dict[str, float] = {}
+        self._steps = self._rows = 0
+        self._since = 0.0
+
+    def start(self) -> None:
+        """Begin a stage: what was summed before does not enter its curve."""
+        self._sums, self._steps, self._rows, self._since = {}, 0, 0, time.perf_counter()
+
+    def add(self, stage: str, losses: Mapping[str, Tensor], rows: int) -> bool:
+        """Count one optimizer step on this many rows, and tell whether a point is due.
+
+        Raises:
+            FloatingPointError: a loss is not finite.
+        """
+        self.step += 1
+        self._steps += 1
+        self._rows += rows
+        for name, loss in losses.items():
+            value = float(loss)
+            if not math.isfinite(value):
+                raise FloatingPointError(f"{stage}: the {name} is {value} at step {self.step}; lower the learning rate")
+            self._sums[name] = self._sums.get(name, 0.0) + value
+        return self._steps == STEPS_BETWEEN_POINTS
+
+    def write(self, stage: str, log: Log, learning_rate: float) -> None:
+        """Log the means since the last point, if there was a step."""
+        if not self._steps:
+            return
+        for name, total in self._sums.items():
+            log(f"{stage}/{name}", total / self._steps, self.step)
+        log(f"{stage}/learning_rate", learning_rate, self.step)
+        log(f"{stage}/rows_per_second", self._rows / (time.perf_counter() - self._since), self.step)
+        self.start()
+
+
+@contextmanager
+def training_only(module: nn.Module, parameters: Iterable[nn.Parameter]) -> Iterator[None]:
+    """Let gradients reach these of the module's parameters and no other, and put all flags back afterwards."""
+    chosen = {id(parameter) for parameter in parameters}
+    before = [(parameter, parameter.requires_grad) for parameter in module.parameters()]
+    for parameter, _ in before:
+        parameter.requires_grad_(id(parameter) in chosen)
+    try:
+        yield
+    finally:
+        for parameter, required in before:
+            parameter.requires_grad_(required)
+            parameter.grad = None
+
+
+class TrainedColdStartMethod(ColdStartMethod, ABC):
+    """A method whose backbone is trained the ordinary way, and whose item-ID embeddings learn from each block.
+
+    Binary cross-entropy and Adam (a fresh one each time) with weight decay. The decay is an L2 gradient on every row
+    of a table, those without a row in the batch included; Adam scales that small gradient up to whole steps of the
+    learning rate, so that the embeddings of items not seen shrink towards zero. All programs of the protocol do this.
+
+    Args:
+        backbone: the CTR model.
+        learning_rate: of the pretraining.
+        weight_decay: of every optimizer.
+        epochs: passes over the base rows.
+        batch_size: rows of a batch; a last batch of a single row is left out, BatchNorm having no variance of it.
+        adapt_learning_rate: of the item-ID embeddings on a warm block.
+        adapt_epochs: passes over a warm block.
+    """
+
+    def __init__(
+        self,
+        backbone: CtrModel,
+        *,
+        learning_rate: float,
+        weight_decay: float,
+        epochs: int,
+        batch_size: int,
+        adapt_learning_rate: float,
+        adapt_epochs: int,
+    ) -> None:
+        super().__init__(backbone)
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.adapt_learning_rate = adapt_learning_rate
+        self.adapt_epochs = adapt_epochs
+        self.curve = TrainingCurve()
+
+    def pretrain(self, base: RowSource, *, seed: int, log: Log = no_log) -> None:
+        """Train the whole backbone on the hot items' rows."""
+        parameters = list(self.backbone.parameters())
+        self._train_backbone("pretrain", parameters, base, self.learning_rate, self.epochs, seed=seed, log=log)
+
+    def train_item_embeddings(self, block: RowSource, *, seed: int, log: Log = no_log) -> None:
+        """Train the item-ID embeddings alone on a block."""
+        item = [self.backbone.item_embedding]
+        self._train_backbone("adapt", item, block, self.adapt_learning_rate, self.adapt_epochs, seed=seed, log=log)
+
+    def _train_backbone(
+        self,
+        stage: str,
+        parameters: list[nn.Parameter],
+        rows: RowSource,
+        learning_rate: float,
+        epochs: int,
+        *,
+        seed: int,
+        log: Log,
+    ) -> None:
+        optimizer = self.optimizer(parameters, learning_rate)
+
+        def step(batch: CtrBatch) -> dict[str, Tensor]:
+            loss = F.binary_cross_entropy_with_logits(self.backbone(batch), batch.label_B)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            return {"loss": loss.detach()}
+
+        self.backbone.train()
+        with training_only(self.backbone, parameters):
+            self.train_on(stage, rows, step, learning_rate, epochs, seed=seed, log=log)
+
+    def optimizer(self, parameters: list[nn.Parameter], learning_rate: float) -> torch.optim.Optimizer:
+        """Return a fresh Adam with the method's weight decay."""
+        return torch.optim.Adam(parameters, lr=learning_rate, weight_decay=self.weight_decay, fused=True)
+
+    def train_on(
+        self,
+        stage: str,
+        rows: RowSource,
+        step: Callable[[CtrBatch], dict[str, Tensor]],
+        learning_rate: float,
+        epochs: int,
+        *,
+        repetitions: int = 1,
+        seed: int,
+        log: Log,
+    ) -> None:
+        """Run `step`, which returns its losses, on every batch `repetitions` times, and log the curves.
+
+        Raises:
+            ValueError: there is no row to train on.
+            FloatingPointError: a loss is not finite.
+        """
+        if len(rows) == 0:
+            raise ValueError(f"{stage}: no rows to train on; prepare the dataset with a split that has some")
+        self.curve.start()
+        for epoch in range(epochs):
+            for batch in rows.batches(self.batch_size, shuffle_seed=seed + epoch):
+                if len(batch) == 1:
+                    continue
+                for _ in range(repetitions):
+                    if self.curve.add(stage, step(batch), len(batch)):
+                        self.curve.write(stage, log, learning_rate)
+        self.curve.write(stage, log, learning_rate)

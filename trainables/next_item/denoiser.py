@@ -1,0 +1,75 @@
+"""The denoising network of DreamRec and PreferDiff.
+
+Legend: B rows of a batch, N negatives, D embedding size, T diffusion steps.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+def sinusoidal_features(times: int, size: int) -> Tensor:
+    """Return sine and cosine features of the times 0 … times − 1, float32 [times, D].
+
+    Source: Vaswani et al. 2017, with the wavelengths of Ho et al.'s program: 10000^(i / (D/2 − 1)).
+
+    Raises:
+        ValueError: the size is odd or below 4.
+    """
+    if size % 2 or size < 4:
+        raise ValueError(f"time embedding: size {size} is not an even number from 4 on; change size")
+    frequency_F = torch.exp(torch.arange(size // 2) * (-math.log(10000) / (size // 2 - 1)))
+    angle_TF = torch.arange(times)[:, None] * frequency_F
+    return torch.cat([angle_TF.sin(), angle_TF.cos()], dim=1)
+
+
+class Denoiser(nn.Module):
+    """One linear layer from [x_t ; history ; time] to x̂_0; time goes through Linear D→2D, GELU, Linear 2D→D.
+
+    The layer is applied in parts, so that the parts of history and time are computed once for all x_t that share
+    them. Source: PreferDiff §2 (a simple network) in the form of its released program.
+    """
+
+    def __init__(self, size: int, steps: int) -> None:
+        super().__init__()
+        self.size = size
+        self.layer = nn.Linear(3 * size, size)
+        self.time_layers = nn.Sequential(nn.Linear(size, 2 * size), nn.GELU(), nn.Linear(2 * size, size))
+        self.sinusoidal: Tensor
+        self.register_buffer("sinusoidal", sinusoidal_features(steps + 1, size), persistent=False)
+
+    def forward(self, x_BD: Tensor, history_BD: Tensor, time_B: Tensor) -> Tensor:
+        """Return x̂_0 [B, D]: the plain form, which the parts below add up to."""
+        time_BD = self.time_layers(self.sinusoidal[time_B])
+        clean_BD: Tensor = self.layer(torch.cat([x_BD, history_BD, time_BD], dim=-1))
+        return clean_BD
+
+    @property
+    def x_weight(self) -> Tensor:
+        """The part of the layer's weight that x_t meets [D, D]."""
+        return self.layer.weight[:, : self.size]
+
+    def x_part(self, x_BD: Tensor) -> Tensor:
+        """Return x_t's part of x̂_0; any leading shape."""
+        return functional.linear(x_BD, self.x_weight)
+
+    def history_part(self, history_BD: Tensor) -> Tensor:
+        """Return the history's part of x̂_0, with the bias [B, D]."""
+        return functional.linear(history_BD, self.layer.weight[:, self.size : 2 * self.size], self.layer.bias)
+
+    def time_part(self, time_B: Tensor) -> Tensor:
+        """Return the time's part of x̂_0 [B, D]."""
+        time_BD = self.time_layers(self.sinusoidal[time_B])
+        return functional.linear(time_BD, self.layer.weight[:, 2 * self.size :])
+
+    def digest(self) -> bytes:
+        """Identify the parameters' values: tensors' version counters miss what a fused optimizer writes."""
+        digest = hashlib.blake2b(digest_size=16)
+        for parameter in self.parameters():
+            digest.update(parameter.detach().cpu().contiguous().numpy().data)
+        return digest.digest()
