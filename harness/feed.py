@@ -1,16 +1,19 @@
-"""The resident feed: columns memory-mapped once a node, shared by all its trials; a batch is a gather.
+"""The resident feed: a prepared dataset memory-mapped once a node, shared by all its trials; a batch is a gather.
 
-Parquet is decoded once into plain arrays under `<dataset>/resident/<hash>/`, which every process maps, so that the
-pages are shared. Columns of one kind lie side by side in a matrix, and a batch takes its rows of all of them at once.
+Parquet is decoded once into plain arrays under `<dataset>/resident/<hash>/`, which every process maps copy-on-write
+and nobody writes, so that the pages are shared. Each table is one int32 matrix, numbers as the bits of their float32:
+a batch costs three gathers however many fields there are, and its columns are views of them.
 
-Legend: R rows of the dataset, S rows of a split, B rows of a batch, I items, L positions of a sequence.
+Legend: R rows of the dataset, S rows of a split, B rows of a batch, I items, C columns of a matrix, L positions of a
+history, M distinct items.
 """
 
 from __future__ import annotations
 
 import shutil
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +22,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from harness.datasets.prepared import PreparedDataset, SplitSchema
+from harness.datasets.prepared import PreparedDataset
 from harness.datasets.writing import exclusive, read_table
 from harness.errors import DataError, InputError, TestDataError, did_you_mean
 from harness.specs import Purpose
 from trainables.base import CtrBatch, Field, ItemTable, SequenceBatch
 
-LABEL = "label"
 COUNT = "count"
+LABEL = Field("label", "number", 1, "context")
+USER_ID, ITEM_ID = "user_id", "item_id"
+TABLE_OF_ROLE = {"user_id": "rows", "item_id": "rows", "context": "rows", "user": "users", "item": "items"}
+SEQUENCE_COLUMNS = ("history", "length", "target")
 
 
 def open_rows(
@@ -39,20 +45,20 @@ def open_rows(
         split: its name in the schema.
         purpose: a search may open only the splits that the schema opens to it.
         count_splits: None for the item counts as prepared, over all rows (the paper's leak); otherwise the splits
-            whose rows are counted, on the same scale.
+            whose rows are counted, on the same scale: divided by the largest count over all rows.
 
     Raises:
-        TestDataError: a search asks for a split that only repeats may read.
-        InputError: there is no such split.
-        DataError: the dataset's files are missing or damaged.
+        TestDataError: a search asks for a split that only repeats may read, be it only to count.
+        InputError: there is no such split, or the dataset holds sequences.
+        DataError: the dataset's files are missing or damaged, or its folder cannot be written.
     """
     for name in (split, *(count_splits or ())):
-        _check_split(dataset, name, purpose)
-    arrays = _Resident(dataset)
-    items = arrays.items()
+        _check_split(dataset, name, purpose, "interactions")
+    folder = _resident_folder(dataset)
+    tables = {name: _Table(folder / f"{name}.npy", columns) for name, columns in _layout(dataset.fields).items()}
     if count_splits is not None:
-        items[COUNT] = _recounted(arrays, dataset, count_splits)
-    return ResidentRows(arrays, dataset.fields, arrays.index(split), ItemTable(items))
+        tables["items"] = tables["items"].replaced(COUNT, _counted(dataset, folder, tables["rows"], count_splits))
+    return ResidentRows(dataset.fields, tables, np.asarray(_mapped(folder / f"split.{split}.npy")))
 
 
 def open_sequences(dataset: PreparedDataset, split: str, purpose: Purpose) -> ResidentSequences:
@@ -60,69 +66,58 @@ def open_sequences(dataset: PreparedDataset, split: str, purpose: Purpose) -> Re
 
     Raises:
         TestDataError: a search asks for a split that only repeats may read.
-        InputError: there is no such split.
-        DataError: the dataset's files are missing or damaged.
+        InputError: there is no such split, or the dataset holds interactions.
+        DataError: the dataset's files are missing or damaged, or its folder cannot be written.
     """
-    _check_split(dataset, split, purpose)
-    arrays = _Resident(dataset)
-    columns = (arrays.column(split, name) for name in ("history", "length", "target"))
-    return ResidentSequences(*columns)
+    _check_split(dataset, split, purpose, "sequences")
+    folder = _resident_folder(dataset)
+    return ResidentSequences(*(_mapped(folder / f"{split}.{column}.npy") for column in SEQUENCE_COLUMNS))
 
 
 class ResidentRows:
     """A split of a click-through-rate dataset in shared memory; a `trainables.base.RowSource`."""
 
-    def __init__(self, arrays: _Resident, fields: Sequence[Field], index_S: Tensor, items: ItemTable) -> None:
-        self._fields = tuple(fields)
-        self._index_S = index_S
-        self._items = items
-        self._rows = _Block(arrays, "rows", [f.name for f in fields if f.role in ("user_id", "item_id")])
-        self._numbers = _Block(arrays, "rows", [*(f.name for f in fields if f.role == "context"), LABEL], "float")
-        user = [field for field in fields if field.role == "user"]
-        item = [field for field in fields if field.role == "item"]
-        self._users = _Block(arrays, "users", [f.name for f in user if f.kind != "number"])
-        self._user_numbers = _Block(arrays, "users", [f.name for f in user if f.kind == "number"], "float")
-        self._item_columns = _Block(arrays, "items", [f.name for f in item if f.kind != "number"])
-        self._item_numbers = [field.name for field in item if field.kind == "number"]
-        self._user_id, self._item_id = (
-            next(field.name for field in fields if field.role == role) for role in ("user_id", "item_id")
-        )
+    def __init__(self, fields: Sequence[Field], tables: Mapping[str, _Table], row_S: NDArray[np.int32]) -> None:
+        self._names = [field.name for field in fields]
+        self._rows, self._users, self._items = (tables[name] for name in ("rows", "users", "items"))
+        self._row_S = row_S
+        item_ids_I = torch.arange(len(self._items.matrix), dtype=torch.int32)
+        self._item_table = ItemTable({ITEM_ID: item_ids_I, **self._items.columns(self._items.matrix)})
 
     @property
     def items(self) -> ItemTable:
-        """The items as this split may know them."""
-        return self._items
+        """The items as this split may know them: the columns with an item's role, and `item_id` itself."""
+        return self._item_table
 
     def __len__(self) -> int:
-        return len(self._index_S)
+        return len(self._row_S)
 
     def batches(self, batch_size: int, *, shuffle_seed: int | None = None) -> Iterator[CtrBatch]:
-        """Yield all rows once, the last batch possibly short; in stored order without a seed."""
-        order_S = _ordered(self._index_S, shuffle_seed)
+        """Yield all rows once, the last batch possibly short; in stored order without a seed.
+
+        The order depends on the seed alone; no global generator is touched.
+        """
+        order_S = _ordered(self._row_S, shuffle_seed)
         for start in range(0, len(order_S), batch_size):
             yield self._batch(order_S[start : start + batch_size])
 
     def distinct_items(self) -> Tensor:
         """Return the ids of the items that occur here, ascending, int64 [M]."""
-        item_S = self._rows.take(self._index_S)[self._item_id]
-        distinct_M: Tensor = torch.unique(item_S).long()
-        return distinct_M
+        item_M: NDArray[np.int64] = np.unique(self._rows.integers(ITEM_ID)[self._row_S]).astype(np.int64)
+        return torch.from_numpy(item_M)
 
-    def _batch(self, row_B: Tensor) -> CtrBatch:
-        columns = self._rows.take(row_B)
-        numbers = self._numbers.take(row_B)
-        label_B = numbers.pop(LABEL)
-        user_B, item_B = columns[self._user_id], columns[self._item_id]
-        columns |= numbers | self._users.take(user_B) | self._user_numbers.take(user_B)
-        columns |= self._item_columns.take(item_B)
-        columns |= {name: self._items.columns[name].index_select(0, item_B) for name in self._item_numbers}
-        return CtrBatch(columns, label_B)
+    def _batch(self, row_B: NDArray[np.int32]) -> CtrBatch:
+        rows_BC = self._rows.matrix[row_B]
+        columns = self._rows.columns(rows_BC)
+        columns |= self._users.columns(self._users.matrix[rows_BC[:, 0]])
+        columns |= self._items.columns(self._items.matrix[rows_BC[:, 1]])
+        return CtrBatch({name: columns[name] for name in self._names}, columns[LABEL.name])
 
 
 class ResidentSequences:
     """A split of a next-item dataset in shared memory; a `trainables.base.SequenceSource`."""
 
-    def __init__(self, history_SL: Tensor, length_S: Tensor, target_S: Tensor) -> None:
+    def __init__(self, history_SL: NDArray[np.int32], length_S: NDArray[np.int32], target_S: NDArray[np.int32]) -> None:
         self._history_SL, self._length_S, self._target_S = history_SL, length_S, target_S
 
     def __len__(self) -> int:
@@ -130,147 +125,163 @@ class ResidentSequences:
 
     def batches(self, batch_size: int, *, shuffle_seed: int | None = None) -> Iterator[SequenceBatch]:
         """Yield all examples once, the last batch possibly short; in stored order without a seed."""
-        order_S = _ordered(torch.arange(len(self), dtype=torch.int32), shuffle_seed)
+        order_S = _ordered(np.arange(len(self), dtype=np.int32), shuffle_seed)
         for start in range(0, len(order_S), batch_size):
             row_B = order_S[start : start + batch_size]
             yield SequenceBatch(
-                self._history_SL.index_select(0, row_B),
-                self._length_S.index_select(0, row_B),
-                self._target_S.index_select(0, row_B),
+                torch.from_numpy(self._history_SL[row_B]),
+                torch.from_numpy(self._length_S[row_B]),
+                torch.from_numpy(self._target_S[row_B]),
             )
 
 
-class _Resident:
-    """The arrays of a prepared dataset, decoded on first use and mapped into this process."""
+@dataclass(frozen=True)
+class _Place:
+    """Where a field lies in its table's matrix."""
 
-    def __init__(self, dataset: PreparedDataset) -> None:
-        self._dataset = dataset
-        self._folder = dataset.folder / "resident" / dataset.hash[:16]
-        if not self._folder.is_dir():
-            with exclusive(dataset.folder.parent / f".{dataset.folder.name}.resident.lock"):
-                if not self._folder.is_dir():
-                    _decode(dataset, self._folder)
+    field: Field
+    first: int
 
-    def index(self, split: str) -> Tensor:
-        """Return the row numbers of a split, int32 [S]."""
-        return _mapped(self._folder / f"split.{split}.npy")
-
-    def matrix(self, table: str, kind: str) -> Tensor:
-        """Return a table's columns of one kind side by side: `integer` int32 or `float` float32 [R, …]."""
-        return _mapped(self._folder / f"{table}.{kind}.npy")
-
-    def column(self, table: str, name: str) -> Tensor:
-        """Return one column [R] or [R, L]."""
-        kind, first, width, is_list = self.places(table)[name]
-        matrix = self.matrix(table, kind)
-        return matrix[:, first : first + width] if is_list else matrix[:, first]
-
-    def places(self, table: str) -> dict[str, tuple[str, int, int, bool]]:
-        """Return where each column of a table lies: matrix, first column, width, whether it is a list."""
-        with np.load(self._folder / f"{table}.places.npz", allow_pickle=False) as archive:
-            return {
-                str(name): (str(kind), int(first), int(width), bool(is_list))
-                for name, kind, first, width, is_list in zip(
-                    archive["name"], archive["kind"], archive["first"], archive["width"], archive["list"], strict=True
-                )
-            }
-
-    def items(self) -> dict[str, Tensor]:
-        """Return the columns of the item table."""
-        return {name: self.column("items", name) for name in self.places("items")}
+    @property
+    def after(self) -> int:
+        return self.first + self.field.length
 
 
-class _Block:
-    """Columns of one kind that a batch takes together."""
+class _Table:
+    """A table as one int32 matrix [R, C], gathered with NumPy: torch would wake its threads for microseconds' work."""
 
-    def __init__(self, arrays: _Resident, table: str, names: Sequence[str], kind: str = "integer") -> None:
-        places = arrays.places(table) if names else {}
-        wrong = [name for name in names if name not in places or places[name][0] != kind]
-        if wrong:
-            raise DataError(f"{table}.parquet: no {kind} column {wrong[0]!r}; prepare the dataset again")
-        self._places = {name: places[name] for name in names}
-        self._matrix = arrays.matrix(table, kind) if names else torch.empty(0)
+    def __init__(self, path: Path, places: Sequence[_Place]) -> None:
+        self.matrix: NDArray[np.int32] = _mapped(path)
+        self._places = places
+        if self.matrix.ndim != 2 or self.matrix.shape[1] != (places[-1].after if places else 0):
+            raise DataError(f"{path}: has not the schema's columns; delete {path.parent}, it is decoded again")
 
-    def take(self, row_B: Tensor) -> dict[str, Tensor]:
-        """Return the columns' values at these rows."""
-        if not self._places:
-            return {}
-        taken = self._matrix.index_select(0, row_B)
-        return {
-            name: taken[:, first : first + width] if is_list else taken[:, first]
-            for name, (_, first, width, is_list) in self._places.items()
-        }
+    def columns(self, matrix_BC: NDArray[np.int32]) -> dict[str, Tensor]:
+        """Return the fields as views of these rows: int32 [B], int32 [B, L] or float32 [B]."""
+        integers = torch.from_numpy(matrix_BC)
+        numbers = integers.view(torch.float32) if matrix_BC.size else integers.float()
+        columns = {}
+        for place in self._places:
+            if place.field.kind == "sequence":
+                columns[place.field.name] = integers[:, place.first : place.after]
+            else:
+                source = numbers if place.field.kind == "number" else integers
+                columns[place.field.name] = source.select(1, place.first)
+        return columns
+
+    def integers(self, name: str) -> NDArray[np.int32]:
+        """Return a column [R] as it is stored."""
+        return self.matrix[:, next(place.first for place in self._places if place.field.name == name)]
+
+    def replaced(self, name: str, values_R: NDArray[np.float32]) -> _Table:
+        """Return the table with another column of numbers, in memory of its own."""
+        table = _Table.__new__(_Table)
+        table.matrix, table._places = self.matrix.copy(), self._places
+        table.integers(name)[:] = values_R.view(np.int32)
+        return table
 
 
-def _check_split(dataset: PreparedDataset, split: str, purpose: Purpose) -> None:
-    splits: dict[str, SplitSchema] = dataset.schema.splits
-    if split not in splits:
-        raise InputError(f"{dataset.name}: no split {split!r}{did_you_mean(split, splits)}")
-    if purpose == "search" and not splits[split].search:
+def _layout(fields: Sequence[Field]) -> dict[str, list[_Place]]:
+    """Return where each field lies, by table: `rows` begins with the user and the item, and ends with the label."""
+    ids = sorted(
+        (field for field in fields if field.name in (USER_ID, ITEM_ID)), key=lambda field: field.name != USER_ID
+    )
+    others = [field for field in fields if field not in ids]
+    layout: dict[str, list[_Place]] = {"rows": [], "users": [], "items": []}
+    for field in (*ids, *others, LABEL):
+        places = layout[TABLE_OF_ROLE[field.role]]
+        places.append(_Place(field, places[-1].after if places else 0))
+    return layout
+
+
+def _check_split(dataset: PreparedDataset, split: str, purpose: Purpose, kind: str) -> None:
+    schema = dataset.schema
+    if schema.kind != kind:
+        raise InputError(f"{dataset.name}: holds {schema.kind}, {kind} are needed; choose a dataset that fits the task")
+    if split not in schema.splits:
+        raise InputError(f"{dataset.name}: no split {split!r}{did_you_mean(split, schema.splits)}")
+    if purpose == "search" and not schema.splits[split].search:
         raise TestDataError(f"{dataset.name}: a search may not read {split!r}; only repeats do")
 
 
-def _recounted(arrays: _Resident, dataset: PreparedDataset, splits: tuple[str, ...]) -> Tensor:
-    """Count the items in these splits' rows, on the scale of the prepared counts (the most frequent item's rows)."""
-    item_R = arrays.column("rows", next(field.name for field in dataset.fields if field.role == "item_id")).numpy()
-    most = np.bincount(item_R).max()
-    rows = np.concatenate([arrays.index(split).numpy() for split in splits])
-    return torch.from_numpy((np.bincount(item_R[rows], minlength=dataset.schema.items) / most).astype(np.float32))
+def _counted(dataset: PreparedDataset, folder: Path, rows: _Table, splits: Sequence[str]) -> NDArray[np.float32]:
+    item_R = rows.integers(ITEM_ID)
+    row_S = np.unique(np.concatenate([_mapped(folder / f"split.{split}.npy") for split in splits] or [[]])).astype(int)
+    count_I = np.bincount(item_R[row_S], minlength=dataset.schema.items)
+    return (count_I / np.bincount(item_R).max()).astype(np.float32)
 
 
-def _ordered(index_S: Tensor, shuffle_seed: int | None) -> Tensor:
+def _ordered(row_S: NDArray[np.int32], shuffle_seed: int | None) -> NDArray[np.int32]:
     if shuffle_seed is None:
-        return index_S
-    generator = torch.Generator().manual_seed(shuffle_seed)
-    return index_S.index_select(0, torch.randperm(len(index_S), generator=generator))
+        return row_S
+    order = torch.randperm(len(row_S), generator=torch.Generator().manual_seed(shuffle_seed))
+    return row_S[order.numpy()]
 
 
-def _mapped(path: Path) -> Tensor:
-    """Map an array; copy-on-write, which shares the pages as long as nobody writes."""
+def _mapped(path: Path) -> NDArray[Any]:
     try:
-        return torch.from_numpy(np.load(path, mmap_mode="c", allow_pickle=False))
+        return np.asarray(np.load(path, mmap_mode="c", allow_pickle=False))
     except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read ({error}); delete {path.parent}") from None
+        reason = str(error).splitlines()[0]
+        raise DataError(f"{path}: cannot be read ({reason}); delete {path.parent}, it is decoded again") from None
+
+
+def _resident_folder(dataset: PreparedDataset) -> Path:
+    """Return the folder of the decoded arrays, decoding them first when no process has yet."""
+    folder = dataset.folder / "resident" / dataset.hash[:16]
+    if folder.is_dir():
+        return folder
+    try:
+        with exclusive(dataset.folder / "resident" / "lock"):
+            if not folder.is_dir():
+                _decode(dataset, folder)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise DataError(f"{folder}: cannot be written ({reason}); decoded arrays are kept beside the dataset") from None
+    return folder
 
 
 def _decode(dataset: PreparedDataset, folder: Path) -> None:
+    """Write all arrays to a folder beside this one, then give it this name."""
+    arrays = _sequence_arrays(dataset) if dataset.schema.kind == "sequences" else _interaction_arrays(dataset)
     partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.partial")
-    tables = ("rows", "users", "items") if dataset.schema.kind == "interactions" else tuple(dataset.schema.splits)
     try:
-        partial.mkdir(parents=True)
-        for table in tables:
-            columns = read_table(dataset.folder / f"{table}.parquet")
-            _write_matrices(partial, table, columns)
-            if table == "rows":
-                _write_splits(partial, dataset, columns)
+        partial.mkdir()
+        for name, array in arrays.items():
+            np.save(partial / f"{name}.npy", array, allow_pickle=False)
         partial.rename(folder)
-    except OSError as error:
-        raise DataError(f"{folder}: cannot be written ({error.strerror or error}); make room there") from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _write_matrices(folder: Path, table: str, columns: dict[str, NDArray[Any]]) -> None:
-    places: list[tuple[str, str, int, int, bool]] = []
-    for kind, dtype in (("integer", np.int32), ("float", np.float32)):
-        chosen = {name: values for name, values in columns.items() if values.dtype == dtype}
-        if not chosen:
-            continue
-        parts = [values.reshape(len(values), -1) for values in chosen.values()]
-        first = 0
-        for (name, values), part in zip(chosen.items(), parts, strict=True):
-            places.append((name, kind, first, part.shape[1], values.ndim > 1))
-            first += part.shape[1]
-        np.save(folder / f"{table}.{kind}.npy", np.concatenate(parts, axis=1))
-    names, kinds, firsts, widths, lists = zip(*places, strict=True)
-    np.savez(folder / f"{table}.places.npz", name=names, kind=kinds, first=firsts, width=widths, list=lists)
-
-
-def _write_splits(folder: Path, dataset: PreparedDataset, columns: dict[str, NDArray[Any]]) -> None:
+def _sequence_arrays(dataset: PreparedDataset) -> dict[str, NDArray[Any]]:
+    arrays = {}
     for split, schema in dataset.schema.splits.items():
-        index = np.flatnonzero(columns[schema.column] == schema.code).astype(np.int32)
-        if len(index) != schema.rows:
-            raise DataError(
-                f"{dataset.name}: {split} has {len(index):,} rows, {schema.rows:,} expected; prepare it again"
-            )
-        np.save(folder / f"split.{split}.npy", index)
+        columns = read_table(dataset.folder / f"{split}.parquet")
+        _check_size(dataset, split, len(columns["target"]), schema.rows)
+        arrays.update({f"{split}.{name}": columns[name] for name in SEQUENCE_COLUMNS})
+    return arrays
+
+
+def _interaction_arrays(dataset: PreparedDataset) -> dict[str, NDArray[Any]]:
+    tables = {name: read_table(dataset.folder / f"{name}.parquet") for name in ("rows", "users", "items")}
+    sizes = {"rows": len(tables["rows"][LABEL.name]), "users": dataset.schema.users, "items": dataset.schema.items}
+    arrays: dict[str, NDArray[Any]] = {}
+    for name, places in _layout(dataset.fields).items():
+        matrix = np.empty((sizes[name], places[-1].after if places else 0), dtype=np.int32)
+        for place in places:
+            values = np.ascontiguousarray(tables[name][place.field.name])
+            matrix[:, place.first : place.after] = values.view(np.int32).reshape(-1, place.field.length)
+        arrays[name] = matrix
+    for split, schema in dataset.schema.splits.items():
+        arrays[f"split.{split}"] = np.flatnonzero(tables["rows"][schema.column] == schema.code).astype(np.int32)
+        _check_size(dataset, split, len(arrays[f"split.{split}"]), schema.rows)
+    return arrays
+
+
+def _check_size(dataset: PreparedDataset, split: str, found: int, expected: int) -> None:
+    if found != expected:
+        raise DataError(
+            f"{dataset.folder}: split {split} has {found:,} rows, schema.json says {expected:,};"
+            f" delete the folder and prepare {dataset.name} again"
+        )

@@ -141,7 +141,10 @@ def _distribution(dimension: Dimension) -> BaseDistribution:
 def _contains(dimension: Dimension, value: object) -> bool:
     if isinstance(dimension, Choices):
         return value in dimension.choices
-    return isinstance(value, int | float) and dimension.low <= value <= dimension.high
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    whole = isinstance(dimension.low, int) and isinstance(dimension.high, int)
+    return dimension.low <= value <= dimension.high and (not whole or float(value).is_integer())
 
 
 def _as_optuna(asked: Asked, distributions: dict[str, BaseDistribution]) -> optuna.trial.FrozenTrial:

@@ -6,7 +6,8 @@ Layout of `<data root>/prepared/<name>/`:
 - click-through-rate data: `rows.parquet` (one row an interaction, in the raw files' order: `user_id`, `item_id`, the
   context fields, `label`, `split`, `validation_split`), `users.parquet` and `items.parquet` (row i for id i, the fields
   with that role; `items` also has `count`).
-- sequences: `<split>.parquet` with `history` (fixed-size list of int32, padded on the right with 0), `length`, `target`.
+- sequences: `<split>.parquet` with `history` (a fixed-size list of int32, padded on the right with 0), `length` and
+  `target`.
 
 All columns are int32, float32, or fixed-size lists of int32.
 """

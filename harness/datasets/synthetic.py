@@ -24,7 +24,7 @@ def write_small_interactions(
     block: int = 8,
     noise: float = 0.5,
 ) -> PreparedDataset:
-    """Write a cold-start dataset of about 3,200 rows with the fields of MovieLens, named as the folder.
+    """Write a cold-start dataset of about 2,800 rows with the fields of MovieLens, named as the folder.
 
     A user likes an item when their hidden tastes agree, up to logistic noise of this scale. The item's taste shows in
     its genres and year, the user's in gender and age, so side information predicts the labels of new items.
@@ -39,8 +39,7 @@ def write_small_interactions(
             random.integers(1, 3 * block, rare_items),
         ]
     )
-    item_R = np.repeat(np.arange(items), count_I)
-    item_R = random.permutation(item_R).astype(np.int32)
+    item_R = random.permutation(np.repeat(np.arange(items, dtype=np.int32), count_I))
     user_R = np.concatenate([np.arange(users), random.integers(0, users, len(item_R) - users)]).astype(np.int32)
     group_U = np.arange(users) % 4
     taste_R = np.where(group_U[user_R] == genre_I[item_R], 1.5, -1.0) + 0.5 * random.standard_normal(items)[item_R]

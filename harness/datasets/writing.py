@@ -50,7 +50,7 @@ def row_hash(tables: Mapping[str, Table]) -> str:
         for name, values in tables[table].items():
             little = np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("<"))
             digest.update(f"{table}/{name}/{little.dtype.str}/{little.shape}\n".encode())
-            digest.update(memoryview(little).cast("B") if little.size else b"")
+            digest.update(little.tobytes())
     return digest.hexdigest()
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from harness.figures import plot_seeds
 from harness.tables import Table
 from harness.tensorboard.events import image, key_of, run_folder, text, write_run
+
+SUPERSCRIPT = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def write_summary(table_name: str, table: Table, markdown: str, logdir: Path) -> bool:
@@ -15,7 +18,7 @@ def write_summary(table_name: str, table: Table, markdown: str, logdir: Path) ->
     Args:
         table_name: the table's folder in results, for example `csdm/table1`.
         table: the table, for the plots of its seeds with their intervals.
-        markdown: the table as text.
+        markdown: the table as text, as `harness.tables.to_markdown` gives it.
         logdir: TensorBoard's folder.
 
     Raises:
@@ -24,6 +27,20 @@ def write_summary(table_name: str, table: Table, markdown: str, logdir: Path) ->
     measured = [
         name for name in table.spec.datasets if any(table.provenance.get((name, r.name)) for r in table.spec.rows)
     ]
-    shown = [text("table", markdown), *(image(f"seeds/{name}", plot_seeds(table, [name])) for name in measured)]
+    shown = [
+        text("table", viewable(markdown)),
+        *(image(f"seeds/{name}", plot_seeds(table, [name])) for name in measured),
+    ]
     key = key_of([event.SerializeToString(deterministic=True).hex() for event in shown])
     return write_run(run_folder(logdir, table_name, "summary"), key, lambda: shown)
+
+
+def viewable(markdown: str) -> str:
+    """Return a table's Markdown without the HTML and the escapes that TensorBoard would print as they stand.
+
+    What is underlined becomes italic, and the text says so; references become superscript digits.
+    """
+    shown, underlined = re.subn(r"<u>(.*?)</u>", r"*\1*", markdown)
+    shown = re.sub(r"<sup>(\d+)</sup>", lambda match: match[1].translate(SUPERSCRIPT), shown)
+    shown = shown.replace("\\~", "~")
+    return f"{shown.rstrip()}\n\n(What is underlined elsewhere is in italics here.)\n" if underlined else shown

@@ -107,7 +107,7 @@ def _curve_scalars(result: TrialResult) -> Iterator[Event]:
 def _texts(entry: TrialEntry) -> Iterator[Event]:
     result, spec = entry.result, entry.result.spec
     if result.status == "failed":
-        yield text("error", f"**failed**: {result.error}")
+        yield text("error", f"    {result.error}")  # indented: shown as it stands
     facts = [
         ("trial", result.id),
         ("method", f"{spec.method}, task {spec.task}"),

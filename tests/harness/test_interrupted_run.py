@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -10,52 +9,21 @@ import time
 from pathlib import Path
 
 import pytest
-import yaml
 
-from harness.datasets.synthetic import write_small_sequences
 from harness.measured import read_measured
 from harness.store import RECORD, Store
+from tests.small_checkout import TABLE, process_environment, write_checkout
 
-TABLE = "small/table"
 COMMAND = [sys.executable, "-m", "harness", "run", TABLE, "--cpus", "2"]
 SEARCHED, SEEDS = 4, 3
 
 
 def lay_out(folder: Path) -> dict[str, str]:
-    dataset = write_small_sequences(folder / "data" / "prepared" / "small-sequences").name
-    method = {
-        "name": "sleeping",
-        "title": "Sleeping",
-        "class": "tests.benchmarks.sleeping:Sleeping",
-        "version": 1,
-        "space": {"number": {"low": 0, "high": 1000}},
-    }
-    table = {
-        "title": "Small",
-        "paper": "none",
-        "kind": "cells",
-        "task": "next_item",
-        "datasets": [dataset],
-        "metrics": ["recall@5", "ndcg@10"],
-        "seeds": list(range(SEEDS)),
-        "search": {"trials": SEARCHED, "parallel": 2, "seed": 1},
-        "reference": "A",
-        "rows": [
-            {"name": "A", "method": "sleeping", "parameters": {"seconds": 0.4, "maximum_epochs": 1}},
-            {"name": "B", "method": "sleeping", "parameters": {"seconds": 0.5, "maximum_epochs": 1}},
-        ],
-    }
-    (folder / "search_spaces").mkdir()
-    (folder / "search_spaces" / "sleeping.yaml").write_text(yaml.safe_dump(method))
-    results = folder / "results" / TABLE
-    results.mkdir(parents=True)
-    (results / "table.yaml").write_text(yaml.safe_dump(table))
-    (results / "published.csv").write_text("dataset,row,metric,value,flag\n")
-    return os.environ | {
-        "DIFFBENCH_HOME": str(folder),
-        "DIFFBENCH_RESULTS": str(folder / "results"),
-        "DIFFBENCH_SEARCH_SPACES": str(folder / "search_spaces"),
-    }
+    rows = [
+        {"name": name, "method": "sleeping", "parameters": {"seconds": seconds, "maximum_epochs": 1}}
+        for name, seconds in (("A", 0.4), ("B", 0.5))
+    ]
+    return process_environment(write_checkout(folder, rows, table={"reference": "A"}))
 
 
 def finished(folder: Path) -> dict[str, int]:
@@ -84,7 +52,7 @@ def test_killed_run_is_finished_by_the_same_command(undisturbed: Path, tmp_path:
     first = subprocess.Popen(COMMAND, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     wait_for(lambda: len(finished(tmp_path)) >= 3, first, 120)
 
-    second = subprocess.run(COMMAND, env=environment, capture_output=True, text=True, timeout=120)
+    second = subprocess.run(COMMAND, check=False, env=environment, capture_output=True, text=True, timeout=120)
     assert second.returncode == 2
     assert "another run is at work on it" in second.stderr
     assert second.stderr.count("\n") == 1
@@ -97,7 +65,7 @@ def test_killed_run_is_finished_by_the_same_command(undisturbed: Path, tmp_path:
     assert 3 <= len(before) < len(whole)
     assert not (tmp_path / "results" / TABLE / "measured.parquet").exists()
 
-    third = subprocess.run(COMMAND, env=environment, capture_output=True, text=True, timeout=300)
+    third = subprocess.run(COMMAND, check=False, env=environment, capture_output=True, text=True, timeout=300)
     assert third.returncode == 0, third.stderr
     after = finished(tmp_path)
     assert {name: after[name] for name in before} == before, "a finished trial was run again"
@@ -122,11 +90,9 @@ def test_search_reads_validation_and_repeats_read_test(undisturbed: Path) -> Non
 
 
 def test_finished_run_has_nothing_to_do(undisturbed: Path) -> None:
-    environment = os.environ | {
-        "DIFFBENCH_HOME": str(undisturbed),
-        "DIFFBENCH_RESULTS": str(undisturbed / "results"),
-        "DIFFBENCH_SEARCH_SPACES": str(undisturbed / "search_spaces"),
-    }
+    variables = {"DIFFBENCH_HOME": undisturbed, "DIFFBENCH_RESULTS": undisturbed / "results"}
+    variables |= {"DIFFBENCH_SEARCH_SPACES": undisturbed / "search_spaces"}
+    environment = process_environment({name: str(path) for name, path in variables.items()})
     before = finished(undisturbed)
     content = (undisturbed / "results" / TABLE / "measured.parquet").read_bytes()
     subprocess.run(COMMAND, env=environment, check=True, capture_output=True, timeout=120)

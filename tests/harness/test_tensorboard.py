@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugin_util import markdown_to_safe_html
 from tensorboard.plugins.hparams import metadata
 from tensorboard.plugins.hparams.api_pb2 import DATA_TYPE_FLOAT64, DATA_TYPE_STRING, STATUS_FAILURE, STATUS_SUCCESS
 
@@ -26,6 +27,7 @@ from harness.store import Store
 from harness.tables import build_table
 from harness.tensorboard import TrialEntry, serve, write_studies, write_summary, write_trials
 from harness.tensorboard.events import run_folder
+from harness.tensorboard.summary import viewable
 from harness.trial import ARRAYS
 
 TABLE = "csdm/table1"
@@ -199,7 +201,7 @@ def test_a_failed_trial_shows_its_error(store: Store, logdir: Path) -> None:
     )
     write_trials(TABLE, [TrialEntry(trial, "ml-1m", "CSDM", "tuned")], store, logdir)
     shown = opened(logdir, "csdm/table1/ml-1m/CSDM/tuned/seed 0")
-    assert shown_text(shown, "error") == "**failed**: loss is nan in epoch 3"
+    assert shown_text(shown, "error") == "    loss is nan in epoch 3"
     assert np.isnan(shown.Scalars("pretrain/loss")[1].value)
     assert not [tag for tag in shown.Tags()["scalars"] if tag.startswith("final/")]
 
@@ -349,6 +351,18 @@ def test_the_summary_has_the_table_and_its_seeds(logdir: Path) -> None:
     assert write_summary(TABLE, table, "| method | AUC |", logdir)
     assert write_summary(TABLE, build_table(table_spec, {}, measured[:2]), "| method | AUC |", logdir)
     assert len(files(logdir)) == 1
+
+
+def test_nothing_of_the_table_is_shown_as_html(logdir: Path) -> None:
+    row = r"| A \~ B | **0.8** ± 0.1<sup>12</sup> | <u>0.7</u> ± 0.1 | &lt;b> |"
+    shown = viewable(row + "\n")
+    assert shown.splitlines()[0] == "| A ~ B | **0.8** ± 0.1¹² | *0.7* ± 0.1 | &lt;b> |"
+    assert shown.endswith("\n\n(What is underlined elsewhere is in italics here.)\n")
+    assert viewable("| **0.8** |\n") == "| **0.8** |\n"
+    html = markdown_to_safe_html("| a | b | c | d |\n|---|---|---|---|\n" + shown)
+    assert "<td>A ~ B</td>" in html
+    assert "<td><em>0.7</em> ± 0.1</td>" in html
+    assert "<td>&lt;b&gt;</td>" in html
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(store: Store, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -32,7 +33,7 @@ from trainables.base import (
 from trainables.cold_start.training import TrainedColdStartMethod, training_only
 from trainables.diffusion.bridge import SideInformationBridge
 from trainables.diffusion.schedules import csdm_schedule
-from trainables.layers import Dropout, FieldSums, Tanh, gather_rows
+from trainables.layers import Dropout, FieldSums, gather_rows
 
 COUNT = "count"
 """The field that says how often an item occurs; the decoder gets it beside z̃_0."""
@@ -41,30 +42,35 @@ COUNT = "count"
 class UNet(nn.Module):
     """CSDM's "U-Net": dropout on z_t, the time embedding beside it, two layers in and two layers out with tanh.
 
-    Position encoding (Vaswani et al. 2017) through one linear layer; Xavier-normal weights.
+    The time embedding is the position encoding of t (Vaswani et al. 2017) through one linear layer.
     """
 
     def __init__(self, size: int, hidden: tuple[int, int], time_size: int, steps: int, dropout: float) -> None:
         super().__init__()
+        outer, inner = hidden
+        self.size = size
         self.dropout = Dropout(dropout)
         self.time = nn.Linear(time_size, time_size)
-        outer, inner = hidden
-        self.layers = nn.Sequential(
-            nn.Linear(size + time_size, outer),
-            Tanh(),
+        self.first = nn.Linear(size + time_size, outer)
+        self.rest = nn.Sequential(
+            nn.Tanh(),
             nn.Linear(outer, inner),
-            Tanh(),
+            nn.Tanh(),
             nn.Linear(inner, outer),
-            Tanh(),
+            nn.Tanh(),
             nn.Linear(outer, size),
         )
         self.register_buffer("positions_TE", _positions(steps + 1, time_size), persistent=False)
 
-    def forward(self, z_MD: Tensor, t_M: Tensor) -> Tensor:
-        """Return the predicted noise [M, D] for steps int64 [M], or [1] when all rows are at the same step."""
-        positions_TE = self.get_buffer("positions_TE")
-        time_ME = self.time(positions_TE[t_M]).expand(len(z_MD), -1)
-        noise_MD: Tensor = self.layers(torch.cat([self.dropout(z_MD), time_ME], dim=1))
+    def time_part(self, t_K: Tensor) -> Tensor:
+        """Return what the first layer adds for each of these steps, its bias included [K, outer]."""
+        time_KE = self.time(self.get_buffer("positions_TE")[t_K])
+        return F.linear(time_KE, self.first.weight[:, self.size :], self.first.bias)
+
+    def forward(self, z_MD: Tensor, time_part: Tensor) -> Tensor:
+        """Return the predicted noise [M, D]; `time_part` is [M, outer], or [outer] for rows at the same step."""
+        first = F.linear(self.dropout(z_MD), self.first.weight[:, : self.size]) + time_part
+        noise_MD: Tensor = self.rest(first)
         return noise_MD
 
 
@@ -88,6 +94,18 @@ class SideInformation(nn.Module):
         """Return the side information [M, S] of these items' columns."""
         embedded_MS = self.sums(columns).flatten(1)
         return torch.cat([embedded_MS, *(columns[name].unsqueeze(1) for name in self.numbers)], dim=1)
+
+
+@dataclass(frozen=True)
+class _PreparedBatch:
+    """What all repetitions of a batch share: M are its items, each once, or each row's where a row draws alone."""
+
+    batch: CtrBatch
+    values: FieldValues
+    columns: dict[str, Tensor]
+    embedding_MD: Tensor
+    rows_M: Tensor
+    row_B: Tensor
 
 
 class CSDM(TrainedColdStartMethod):
@@ -218,8 +236,8 @@ class CSDM(TrainedColdStartMethod):
         t_M = torch.randint(1, self.bridge.steps + 1, (len(h_MD),))
         noise_MD = torch.randn_like(z0_MD)
         z_MD = self.bridge.noised(z0_MD, self.forward_dropout(h_MD), t_M, noise_MD)
-        error_M = (self.unet(z_MD, t_M) - noise_MD).square().mean(dim=1)
-        return (error_M * rows_M).sum() / rows_M.sum()
+        error_M = (self.unet(z_MD, self.unet.time_part(t_M)) - noise_MD).square().mean(dim=1)
+        return torch.dot(error_M, rows_M) / rows_M.sum()
 
     def _generator_parameters(self) -> list[nn.Parameter]:
         modules = [self.side, self.encode_side, self.encode_embedding, self.decode]
@@ -230,15 +248,15 @@ class CSDM(TrainedColdStartMethod):
         optimizer = self.optimizer(parameters, self.generator_learning_rate)
         self.train()
         self.backbone.train(self.backbone_mode == "training")
-        embedded: tuple[CtrBatch, FieldValues] | None = None
+        prepared: _PreparedBatch | None = None
 
         def step(batch: CtrBatch) -> dict[str, Tensor]:
-            nonlocal embedded
-            if embedded is None or embedded[0] is not batch:
-                embedded = batch, self.backbone.embed(batch)
-            losses = self._losses(rows.items, batch, embedded[1])
+            nonlocal prepared
+            if prepared is None or prepared.batch is not batch:
+                prepared = self._prepare(rows.items, batch)
+            losses = self._losses(prepared)
             optimizer.zero_grad()
-            sum(losses.values(), start=torch.zeros(())).backward()  # type: ignore[no-untyped-call]
+            torch.stack(list(losses.values())).sum().backward()
             optimizer.step()
             return {name: loss.detach() for name, loss in losses.items()}
 
@@ -254,19 +272,30 @@ class CSDM(TrainedColdStartMethod):
                 log=log,
             )
 
-    def _losses(self, items: ItemTable, batch: CtrBatch, values: FieldValues) -> dict[str, Tensor]:
+    def _prepare(self, items: ItemTable, batch: CtrBatch) -> _PreparedBatch:
         item_B = batch.columns[self.item_name].long()
         if self.draws == "item":
             item_M, row_B, rows_M = torch.unique(item_B, return_inverse=True, return_counts=True)
         else:
-            item_M, row_B, rows_M = item_B, torch.arange(len(item_B)), torch.ones(len(item_B))
-        columns = self._columns(items, item_M)
-        h_MD = self._side_state(columns)
-        logits_B = self.backbone.interact(values.with_item(gather_rows(self._decoded(h_MD, columns), row_B)))
-        losses = {"ctr_loss": F.binary_cross_entropy_with_logits(logits_B, batch.label_B)}
+            item_M, row_B, rows_M = item_B, torch.arange(len(item_B)), torch.ones_like(item_B)
+        with torch.no_grad():
+            return _PreparedBatch(
+                batch=batch,
+                values=self.backbone.embed(batch),
+                columns=self._columns(items, item_M),
+                embedding_MD=self.backbone.item_embedding.index_select(0, item_M),
+                rows_M=rows_M.to(batch.label_B.dtype),
+                row_B=row_B,
+            )
+
+    def _losses(self, prepared: _PreparedBatch) -> dict[str, Tensor]:
+        h_MD = self._side_state(prepared.columns)
+        generated_BD = gather_rows(self._decoded(h_MD, prepared.columns), prepared.row_B)
+        logits_B = self.backbone.interact(prepared.values.with_item(generated_BD))
+        losses = {"ctr_loss": F.binary_cross_entropy_with_logits(logits_B, prepared.batch.label_B)}
         if self.reverse != "none":
-            embedding_MD = self.backbone.item_embedding.index_select(0, item_M)
-            losses["diffusion_loss"] = self.rho * self.diffusion_loss(embedding_MD, h_MD, rows_M)
+            loss = self.diffusion_loss(prepared.embedding_MD, h_MD, prepared.rows_M)
+            losses["weighted_diffusion_loss"] = self.rho * loss
         return losses
 
     def _columns(self, items: ItemTable, item_M: Tensor) -> dict[str, Tensor]:
@@ -278,7 +307,8 @@ class CSDM(TrainedColdStartMethod):
 
     def _decoded(self, h_MD: Tensor, columns: dict[str, Tensor]) -> Tensor:
         steps = {"full": self.sub_sequence, "one_step": self.sub_sequence[:1], "none": ()}[self.reverse]
-        z0_MD = self.bridge.reverse(h_MD, lambda z_MD, t: self.unet(z_MD, torch.tensor([t])), steps, self.sigma)
+        time_parts = dict(zip(steps, self.unet.time_part(torch.tensor(steps, dtype=torch.long)), strict=True))
+        z0_MD = self.bridge.reverse(h_MD, lambda z_MD, t: self.unet(z_MD, time_parts[t]), steps, self.sigma)
         count = [columns[COUNT].unsqueeze(1)] if self.has_count else []
         embedding_MD: Tensor = self.decode(torch.cat([z0_MD, *count], dim=1))
         return embedding_MD

@@ -47,6 +47,6 @@ class DeepFM(EmbeddedCtrModel):
     def interact(self, values: FieldValues) -> Tensor:
         """Return logits [B]."""
         fields_BFD = torch.cat([values.embedded_BFD, self.number_fields(values.numbers_BN)], dim=1)
-        linear_B = self.linear(values.numbers_BN).squeeze(1)
+        linear_B: Tensor = self.linear(values.numbers_BN).squeeze(1)
         deep_B: Tensor = self.mlp(fields_BFD.flatten(1))
         return linear_B + pairwise_interactions(fields_BFD) + deep_B

@@ -58,9 +58,7 @@ class SideInformationBridge:
         nu = self._side[to] - self._side[t] * kappa
         return kappa, lambda_, nu
 
-    def reverse_step(
-        self, z_MD: Tensor, h_MD: Tensor, t: int, to: int, noise_MD: Tensor, sigma: float = 0.0
-    ) -> Tensor:
+    def reverse_step(self, z_MD: Tensor, h_MD: Tensor, t: int, to: int, noise_MD: Tensor, sigma: float = 0.0) -> Tensor:
         """Return z_to from z_t and its predicted noise (eq. 10); `to = 0` gives g^{(t)}(z_t) itself."""
         kappa, lambda_, nu = self.posterior(t, to, sigma) if to else (0.0, 1.0, 0.0)
         share = lambda_ / sqrt(self._alpha[t])  # eq. 8 put into the mean: three products instead of seven

@@ -9,7 +9,8 @@ from typing import Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
+
+from trainables.next_item.dropout import dropout
 
 
 class SequenceEncoder(Protocol):
@@ -105,15 +106,15 @@ class TransformerEncoder(nn.Module):
 
     def _positioned(self, embedded_BLD: Tensor, real_BL: Tensor) -> Tensor:
         summed_BLD = embedded_BLD + self.position_LD
-        return functional.dropout(summed_BLD, self.dropout, self.training) * real_BL.unsqueeze(-1)
+        return dropout(summed_BLD, self.dropout, self.training) * real_BL.unsqueeze(-1)
 
     def _attention(self, score: Tensor, allowed: Tensor) -> Tensor:
         size = self.query.in_features
         weight = torch.softmax((score * size**-0.5).masked_fill(~allowed, -torch.inf), dim=-1)
-        return functional.dropout(weight, self.dropout, self.training)
+        return dropout(weight, self.dropout, self.training)
 
     def _feed_forward(self, state: Tensor) -> Tensor:
         normed = self.state_norm(state)
-        changed = functional.dropout(self.outer(torch.relu(self.inner(normed))), self.dropout, self.training)
+        changed = dropout(self.outer(torch.relu(self.inner(normed))), self.dropout, self.training)
         final: Tensor = self.final_norm(self.feed_forward_norm(changed + normed) + state)
         return final

@@ -48,6 +48,7 @@ def layer_norm(x: list[float], scale: Tensor, shift: Tensor) -> list[float]:
     return [(v - mean) / deviation * float(a) + float(b) for v, a, b in zip(x, scale, shift, strict=True)]
 
 
+@torch.no_grad()
 def test_one_history_with_plain_loops() -> None:
     """The layer as the docstring says it, number by number."""
     encoder = make(size=4, history_length=3).double()

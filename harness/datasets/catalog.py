@@ -1,0 +1,244 @@
+"""The datasets by name: finding raw files, preparing, opening and verifying.
+
+A dataset is any entry of `DATASETS` in a module of this package; nothing is registered. Raw files are looked for in the
+folder that the caller names, then in `$DIFFBENCH_DATA`, then in `<data root>/raw`, and downloaded there where a dataset
+can be. Prepared data goes to `<data root>/prepared/<name>`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import pkgutil
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path, PurePosixPath
+
+import harness.datasets
+from harness.datasets.prepared import PreparedDataset, open_prepared
+from harness.datasets.raw import Dataset, Layout, RawFiles, Say, check_lines, read_raw
+from harness.datasets.writing import Contents, exclusive, read_table, row_hash, write_prepared
+from harness.errors import DataError, InputError, did_you_mean
+
+
+@cache
+def _datasets() -> Mapping[str, Dataset]:
+    found: dict[str, Dataset] = {}
+    for module in pkgutil.iter_modules(harness.datasets.__path__):
+        if module.name != "catalog":
+            for dataset in getattr(importlib.import_module(f"harness.datasets.{module.name}"), "DATASETS", ()):
+                found[dataset.name] = dataset
+    return dict(sorted(found.items()))
+
+
+def dataset_names() -> tuple[str, ...]:
+    """Return the names of all datasets, sorted."""
+    return tuple(_datasets())
+
+
+def find(name: str) -> Dataset:
+    """Return a dataset.
+
+    Raises:
+        InputError: there is none of this name.
+    """
+    if name not in _datasets():
+        raise InputError(f"unknown dataset {name!r}{did_you_mean(name, dataset_names())}")
+    return _datasets()[name]
+
+
+def open_dataset(name: str, data_root: Path) -> PreparedDataset:
+    """Open a prepared dataset.
+
+    Raises:
+        InputError: there is no dataset of this name.
+        DataError: it is not prepared, or by another version of the preparation.
+    """
+    prepared = open_prepared(_prepared_folder(find(name), data_root))
+    if prepared.schema.version != find(name).version:
+        raise DataError(f"{name}: prepared by another version; run `diffbench data prepare {name}`")
+    return prepared
+
+
+def status(name: str, data_root: Path) -> str:
+    """Return `prepared`, `raw files found`, `can be downloaded` or `missing`."""
+    dataset = find(name)
+    try:
+        open_dataset(name, data_root)
+    except DataError:
+        if any(_layouts_in(dataset, folder) for folder in _raw_folders(dataset, data_root, None)):
+            return "raw files found"
+        return "can be downloaded" if dataset.download else "missing"
+    return "prepared"
+
+
+def prepare(
+    name: str,
+    data_root: Path,
+    raw: Path | None = None,
+    progress: Say | None = None,
+    *,
+    accept_unknown: bool = False,
+) -> PreparedDataset:
+    """Prepare a dataset, unless that is done already from the same files by the same version.
+
+    Files of known checksum are taken. Others have to have the known number of lines and give the known counts;
+    then they are taken when they give known rows, or, where a dataset allows it, with a note that goes beside every
+    result. With `accept_unknown` any file that can be read is taken, with the note.
+
+    Args:
+        name: the dataset.
+        data_root: where prepared data, and downloads, go.
+        raw: a folder that holds the dataset's raw files, or its raw folder.
+        progress: told what is being done.
+        accept_unknown: take files whose checksums, lines or counts are not the known ones.
+
+    Raises:
+        InputError: there is no dataset of this name.
+        DataError: raw files are missing, cannot be downloaded or read, or differ from the known ones.
+    """
+    dataset = find(name)
+    folder = _prepared_folder(dataset, data_root)
+    say = progress or (lambda line: None)
+    try:
+        with exclusive(folder.parent / f".{name}.lock"):
+            return _prepare(dataset, folder, data_root, raw, say, accept_unknown)
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be written ({error.strerror or error}); nothing was kept") from None
+
+
+def _prepare(
+    dataset: Dataset, folder: Path, data_root: Path, raw: Path | None, say: Say, accept_unknown: bool
+) -> PreparedDataset:
+    done = _prepared_or_none(dataset, data_root)
+    if (
+        done
+        and raw is None
+        and not any(_layouts_in(dataset, place) for place in _raw_folders(dataset, data_root, None))
+    ):
+        return done
+    place, layout = _locate(dataset, data_root, raw, say)
+    files = read_raw(place, layout)
+    inputs = [file.input() for file in files.values()]
+    if done and list(done.schema.inputs) == inputs:
+        return done
+    say(f"reading {place}")
+    contents = _checked_contents(dataset, files, layout, accept_unknown)
+    say(f"writing {folder}")
+    return write_prepared(folder, contents, name=dataset.name, version=dataset.version, inputs=inputs)
+
+
+def verify(name: str, data_root: Path) -> list[str]:
+    """Check a prepared dataset against its schema: the hash of its rows, the splits' sizes, and the known counts.
+
+    Returns:
+        One line for each problem; none when all is well.
+
+    Raises:
+        InputError: there is no dataset of this name.
+    """
+    dataset = find(name)
+    try:
+        prepared = open_dataset(name, data_root)
+        schema = prepared.schema
+        names = ("rows", "users", "items") if schema.kind == "interactions" else tuple(schema.splits)
+        tables = {table: read_table(prepared.folder / f"{table}.parquet") for table in names}
+    except DataError as error:
+        return [str(error)]
+    problems = []
+    if row_hash(tables) != schema.hash:
+        problems.append(
+            f"{name}: the rows differ from schema.json's hash; delete {prepared.folder} and prepare it again"
+        )
+    for split, known in schema.splits.items():
+        if schema.kind == "sequences":
+            rows = len(tables[split]["target"])
+        else:
+            rows = int((tables["rows"][known.column] == known.code).sum())
+        if rows != known.rows:
+            problems.append(f"{name}: split {split} has {rows:,} rows, schema.json says {known.rows:,}")
+    if not schema.note.startswith(UNKNOWN):
+        measured = {**schema.facts, "users": schema.users, "items": schema.items}
+        measured |= {split: known.rows for split, known in schema.splits.items()}
+        problems += [f"{name}: {line}" for line in _different_counts(dataset, measured)]
+    return problems
+
+
+UNKNOWN = "not the known files: "
+
+
+def _checked_contents(dataset: Dataset, files: RawFiles, layout: Layout, accept_unknown: bool) -> Contents:
+    unknown = [file for name, file in files.items() if file.sha256 not in layout[name].sha256]
+    if not accept_unknown:
+        for file in unknown:
+            check_lines(file, layout[file.name])
+    contents = dataset.parse(files)
+    if unknown and row_hash(contents.tables) in dataset.row_hashes:
+        return contents
+    measured = {**contents.facts, "users": contents.users, "items": contents.items}
+    measured |= {split: schema.rows for split, schema in contents.splits.items()}
+    wrong = _different_counts(dataset, measured)
+    names = ", ".join(f"{file.name} (sha256 {file.sha256[:12]})" for file in unknown)
+    if accept_unknown and unknown:
+        return _with_note(contents, f"{UNKNOWN}{names}")
+    if wrong:
+        raise DataError(f"{dataset.name}: {wrong[0]}; {', '.join(files)} differ from the known files")
+    if unknown and not dataset.counts_suffice:
+        known = layout[unknown[0].name].sha256
+        raise DataError(
+            f"{unknown[0].name}: sha256 {unknown[0].sha256}, {' or '.join(known) or 'other rows'} expected; the right"
+            f" number of lines, but altered or reordered; get the known file, or pass --accept-unknown"
+        )
+    return _with_note(contents, f"taken by their counts: {names}") if unknown else contents
+
+
+def _with_note(contents: Contents, note: str) -> Contents:
+    return Contents(**{**vars(contents), "note": "; ".join(part for part in (note, contents.note) if part)})
+
+
+def _different_counts(dataset: Dataset, measured: Mapping[str, int]) -> list[str]:
+    return [
+        f"{what.replace('_', ' ')}: {measured.get(what, 0):,}, {expected:,} expected"
+        for what, expected in dataset.facts.items()
+        if measured.get(what) != expected
+    ]
+
+
+def _prepared_folder(dataset: Dataset, data_root: Path) -> Path:
+    return data_root / "prepared" / dataset.name
+
+
+def _prepared_or_none(dataset: Dataset, data_root: Path) -> PreparedDataset | None:
+    try:
+        return open_dataset(dataset.name, data_root)
+    except DataError:
+        return None
+
+
+def _raw_folders(dataset: Dataset, data_root: Path, raw: Path | None) -> Iterator[Path]:
+    """Yield the folders that may hold the raw files; only those that the caller names, if any."""
+    if raw is not None:
+        yield from (raw, raw / dataset.folder, raw / PurePosixPath(dataset.folder).name)
+        return
+    if os.environ.get("DIFFBENCH_DATA"):
+        yield Path(os.environ["DIFFBENCH_DATA"]) / dataset.folder
+    yield data_root / "raw" / dataset.folder
+
+
+def _layouts_in(dataset: Dataset, folder: Path) -> list[Layout]:
+    """Return the layouts of which this folder has any file, complete ones first."""
+    there = {id(layout): sum((folder / name).is_file() for name in layout) for layout in dataset.layouts}
+    some = [layout for layout in dataset.layouts if there[id(layout)]]
+    return sorted(some, key=lambda layout: there[id(layout)] < len(layout))
+
+
+def _locate(dataset: Dataset, data_root: Path, raw: Path | None, say: Say) -> tuple[Path, Layout]:
+    folders = list(_raw_folders(dataset, data_root, raw))
+    for folder in folders:
+        layouts = _layouts_in(dataset, folder)
+        if layouts:
+            return folder, layouts[0]
+    if raw is not None or dataset.download is None:
+        raise DataError(f"{dataset.name}: no raw files; put {dataset.source} into {folders[0 if raw else -1]}")
+    dataset.download(folders[-1], say)
+    return folders[-1], _layouts_in(dataset, folders[-1])[0]

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import pytest
+
+from harness.errors import InputError
+from harness.options import chosen_names, chosen_rows, chosen_seeds, with_overrides
+from harness.specs import Row, TableSpec
+
+TABLE = TableSpec(
+    title="t",
+    paper="p",
+    kind="cells",
+    task="next_item",
+    datasets=("small",),
+    metrics=("recall@5",),
+    seeds=(0, 1, 2),
+    rows=(Row(name="First", method="sasrec"), Row(name="Second", method="dreamrec"), Row(name="Third")),
+)
+
+
+def test_names_keep_the_tables_order() -> None:
+    assert chosen_names("--datasets", "b, a", ("a", "b", "c")) == ("a", "b")
+    assert chosen_names("--datasets", None, ("a", "b")) == ("a", "b")
+
+
+def test_unknown_name_is_answered_with_the_closest() -> None:
+    with pytest.raises(InputError, match=r"--datasets: unknown name 'amazon-beuty'; did you mean 'amazon-beauty'\?"):
+        chosen_names("--datasets", "amazon-beuty", ("amazon-beauty", "ml-1m"))
+
+
+def test_rows_by_name_or_method() -> None:
+    assert chosen_rows("sasrec,Third", TABLE.rows) == ("First", "Third")
+    with pytest.raises(InputError, match="did you mean 'sasrec'"):
+        chosen_rows("sasrek", TABLE.rows)
+
+
+@pytest.mark.parametrize(("text", "seeds"), [("0-2,7", (0, 1, 2, 7)), ("5", (5,)), (None, (0, 1, 2))])
+def test_seeds(text: str | None, seeds: tuple[int, ...]) -> None:
+    assert chosen_seeds(text, TABLE) == seeds
+
+
+@pytest.mark.parametrize("text", ["a", "3-1", "1,1", "", "-1", "0..4"])
+def test_bad_seeds_are_one_line(text: str) -> None:
+    with pytest.raises(InputError) as error:
+        chosen_seeds(text, TABLE)
+    assert "--seeds" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_overrides_change_the_table_or_name_parameters() -> None:
+    spec, parameters = with_overrides(TABLE, ["search.trials=5", "threads=2", "rho=1e-3", "hidden=[16, 8]"])
+    assert (spec.search.trials, spec.search.seed, spec.threads) == (5, TABLE.search.seed, 2)
+    assert parameters == {"rho": 0.001, "hidden": (16, 8)}
+    assert with_overrides(TABLE, [])[0] is TABLE
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        (["rho"], "expected key=value"),
+        (["search.trails=5"], "did you mean 'trials'"),
+        (["search.trials=0"], "greater than or equal to 1"),
+        (["threads=many"], "threads"),
+        (["rho=1", "rho=2"], "stands twice"),
+        (["rho=[1"], "not valid YAML"),
+    ],
+)
+def test_bad_overrides_are_one_line(setting: list[str], message: str) -> None:
+    with pytest.raises(InputError) as error:
+        with_overrides(TABLE, setting)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)

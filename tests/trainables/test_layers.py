@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.trainables.small_rows import FIELDS, small_rows
+from trainables.base import Field
+from trainables.layers import MLP, Dropout, FieldEmbeddings, FieldSums, gather_rows, pairwise_interactions
+
+
+def test_gathered_rows_and_their_gradient_are_those_of_indexing() -> None:
+    table_VD = torch.randn(5, 3, requires_grad=True)
+    index_C = torch.tensor([4, 0, 4, 2, 4])
+    weight_CD = torch.randn(5, 3)
+    (ours,) = torch.autograd.grad((gather_rows(table_VD, index_C) * weight_CD).sum(), table_VD)
+    (theirs,) = torch.autograd.grad((table_VD[index_C] * weight_CD).sum(), table_VD)
+    assert torch.equal(gather_rows(table_VD, index_C), table_VD[index_C])
+    torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("padding", ["masked", "summed"])
+def test_a_sequence_is_the_sum_of_its_words(padding: str) -> None:
+    category, sequence = Field("year", "category", 4, "item"), Field("title", "sequence", 7, "item", 3)
+    sums = FieldSums([category, sequence], 2, padding)  # type: ignore[arg-type]
+    columns = {"year": torch.tensor([3, 1]), "title": torch.tensor([[5, 2, 0], [6, 0, 0]])}
+    year_VD, title_VD = sums.table_VD.split([4, 7])
+    pad_D = title_VD[0] if padding == "summed" else torch.zeros(2)
+    expected = [[year_VD[3], title_VD[5] + title_VD[2] + pad_D], [year_VD[1], title_VD[6] + 2 * pad_D]]
+    torch.testing.assert_close(sums(columns), torch.stack([torch.stack(row) for row in expected]))
+
+
+def test_masked_padding_gets_no_gradient() -> None:
+    sums = FieldSums([Field("title", "sequence", 7, "item", 3)], 2)
+    sums({"title": torch.tensor([[5, 2, 0]])}).sum().backward()
+    assert sums.table_VD.grad is not None
+    assert sums.table_VD.grad.abs().sum(dim=1).nonzero().flatten().tolist() == [2, 5]
+
+
+def test_embedded_fields_keep_their_order_and_numbers_stay_numbers() -> None:
+    embeddings = FieldEmbeddings(FIELDS, 4)
+    batch = small_rows(6).batch
+    values = embeddings(batch)
+    assert values.embedded_BFD.shape == (6, 4, 4)
+    assert values.item_field == 1
+    assert torch.equal(values.embedded_BFD[:, 1], embeddings.item_ID[batch.columns["item_id"].long()])
+    assert torch.equal(values.numbers_BN, torch.stack([batch.columns["timestamp"], batch.columns["count"]], dim=1))
+
+
+def test_fields_without_an_item_id_are_refused() -> None:
+    with pytest.raises(ValueError, match="0 have the role item_id"):
+        FieldEmbeddings([field for field in FIELDS if field.role != "item_id"], 4)
+
+
+def test_pairwise_interactions_are_the_double_loop() -> None:
+    fields_BFD = torch.randn(3, 5, 2, dtype=torch.float64, requires_grad=True)
+    pairs = [(i, j) for i in range(5) for j in range(i + 1, 5)]
+    expected: Tensor = sum(((fields_BFD[:, i] * fields_BFD[:, j]).sum(1) for i, j in pairs), torch.zeros(3))
+    torch.testing.assert_close(pairwise_interactions(fields_BFD), expected)
+    assert torch.autograd.gradcheck(pairwise_interactions, fields_BFD)
+
+
+@pytest.mark.parametrize("p", [0.0, 0.2, 0.5])
+def test_dropout_zeroes_this_share_and_keeps_the_mean(p: float) -> None:
+    torch.manual_seed(0)
+    layer = Dropout(p)
+    ones = torch.ones(1001, 333)
+    dropped = layer(ones)
+    standard_error = (p * (1 - p) / ones.numel()) ** 0.5
+    assert abs(float((dropped == 0).float().mean()) - p) <= 4 * standard_error
+    torch.testing.assert_close(dropped[dropped != 0], torch.full_like(dropped[dropped != 0], 1 / (1 - p)))
+    assert torch.equal(layer.eval()(ones), ones)
+
+
+def test_dropout_draws_neighbours_apart() -> None:
+    torch.manual_seed(0)
+    kept = (Dropout(0.5)(torch.ones(100_000)) != 0).double()
+    for lag in (1, 2, 3, 4, 8):
+        assert abs(float(torch.corrcoef(torch.stack([kept[:-lag], kept[lag:]]))[0, 1])) < 0.015
+
+
+def test_mlp_gives_one_logit_a_row() -> None:
+    assert MLP(7, (5, 3), 0.2)(torch.randn(4, 7)).shape == (4,)
+    assert [type(layer).__name__ for layer in MLP(7, (5,), 0.2)][:4] == ["Linear", "BatchNorm1d", "ReLU", "Dropout"]
