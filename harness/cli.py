@@ -16,6 +16,8 @@ from harness.places import Places, places
 from harness.tablerun import Options, TableRun
 from harness.tables import Table
 
+WIDTH = 170
+
 app = typer.Typer(
     name="diffbench",
     help="Tune, repeat and compare diffusion recommenders and their baselines.",
@@ -192,7 +194,10 @@ def _print_table(name: str, here: Places, format_: Format, opened: Callable[[str
 
     table = opened(name, here)
     if format_ is Format.text:
-        Console().print(tables.to_terminal(table))
+        console = Console()
+        if not console.is_terminal:  # a file or a pipe has no width of its own
+            console = Console(width=WIDTH)
+        console.print(tables.to_terminal(table))
     else:
         render = {Format.md: tables.to_markdown, Format.csv: tables.to_csv, Format.latex: tables.to_latex}[format_]
         print(render(table), end="")

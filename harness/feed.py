@@ -107,10 +107,10 @@ class ResidentRows:
         return torch.from_numpy(item_M)
 
     def _batch(self, row_B: NDArray[np.int32]) -> CtrBatch:
-        rows_BC = self._rows.matrix[row_B]
+        rows_BC = self._rows.matrix.take(row_B, axis=0)  # `take` is several times faster than indexing
         columns = self._rows.columns(rows_BC)
-        columns |= self._users.columns(self._users.matrix[rows_BC[:, 0]])
-        columns |= self._items.columns(self._items.matrix[rows_BC[:, 1]])
+        columns |= self._users.columns(self._users.matrix.take(rows_BC[:, 0], axis=0))
+        columns |= self._items.columns(self._items.matrix.take(rows_BC[:, 1], axis=0))
         return CtrBatch({name: columns[name] for name in self._names}, columns[LABEL.name])
 
 
@@ -129,9 +129,9 @@ class ResidentSequences:
         for start in range(0, len(order_S), batch_size):
             row_B = order_S[start : start + batch_size]
             yield SequenceBatch(
-                torch.from_numpy(self._history_SL[row_B]),
-                torch.from_numpy(self._length_S[row_B]),
-                torch.from_numpy(self._target_S[row_B]),
+                torch.from_numpy(self._history_SL.take(row_B, axis=0)),
+                torch.from_numpy(self._length_S.take(row_B)),
+                torch.from_numpy(self._target_S.take(row_B)),
             )
 
 
@@ -206,16 +206,19 @@ def _check_split(dataset: PreparedDataset, split: str, purpose: Purpose, kind: s
 
 def _counted(dataset: PreparedDataset, folder: Path, rows: _Table, splits: Sequence[str]) -> NDArray[np.float32]:
     item_R = rows.integers(ITEM_ID)
-    row_S = np.unique(np.concatenate([_mapped(folder / f"split.{split}.npy") for split in splits] or [[]])).astype(int)
-    count_I = np.bincount(item_R[row_S], minlength=dataset.schema.items)
-    return (count_I / np.bincount(item_R).max()).astype(np.float32)
+    counted_R = np.zeros(len(item_R), dtype=np.bool_)
+    for split in splits:
+        counted_R[_mapped(folder / f"split.{split}.npy")] = True
+    count_I = np.bincount(item_R[counted_R], minlength=dataset.schema.items)
+    share_I: NDArray[np.float32] = (count_I / np.bincount(item_R).max()).astype(np.float32)
+    return share_I
 
 
 def _ordered(row_S: NDArray[np.int32], shuffle_seed: int | None) -> NDArray[np.int32]:
     if shuffle_seed is None:
         return row_S
     order = torch.randperm(len(row_S), generator=torch.Generator().manual_seed(shuffle_seed))
-    return row_S[order.numpy()]
+    return row_S.take(order.numpy())
 
 
 def _mapped(path: Path) -> NDArray[Any]:

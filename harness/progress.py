@@ -58,7 +58,9 @@ class Progress:
                 continue
             self._reported.add(trial_id)
             outcome = f"failed: {result.error}" if result.status == "failed" else headline(result)
-            self.console.print(f"{label}: {outcome}, {result.wall_seconds:.1f} s{self._time_left()}", highlight=False, soft_wrap=True)
+            self.console.print(
+                f"{label}: {outcome}, {result.wall_seconds:.1f} s{self._time_left()}", highlight=False, soft_wrap=True
+            )
 
     def _time_left(self) -> str:
         parts = left(self.schedule, [*self.known, *(result for _, result in self.schedule.finished.values())])

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from harness.datasets.prepared import PreparedDataset
 from harness.errors import InputError, did_you_mean
-from harness.methods import MethodCatalog, trial_spec
+from harness.methods import MethodCatalog, component_names, defaults, load_class, trial_spec
 from harness.record import TrialResult
 from harness.specs import Method, Parameters, Purpose, Row, Selection, TableSpec, TrialSpec
 from harness.store import Store
@@ -227,6 +227,7 @@ class Schedule:
         fixed = set(line.row.parameters) | set(self.request.overrides)
         space = {name: dimension for name, dimension in line.method.space.items() if name not in fixed}
         published = line.method.published_for(line.dataset.name) or {}
+        standard = known_parameters(line.row, self._catalog, self.request.table.task)
         search = self.request.table.search
         content = [
             line.dataset.hash,
@@ -242,7 +243,7 @@ class Schedule:
             space=space,
             settings=search,
             metric=self._task.primary,
-            first={name: published[name] for name in space if name in published},
+            first={name: value for name, value in (standard | published).items() if name in space},
             make_spec=lambda sampled: self._spec(line, self._fixed(line) | sampled, search.seed, "search"),
         )
 
@@ -295,24 +296,22 @@ class Schedule:
         rows = [row for row in self.request.table.rows if row.name in self.request.rows and row.method]
         known: set[str] = set()
         for row in rows:
-            known |= known_parameters(row, self._catalog, self.request.table.task)
+            known |= set(known_parameters(row, self._catalog, self.request.table.task))
         for name in self.request.overrides:
             if name not in known:
                 raise InputError(f"--set {name}: no row that runs has this parameter{did_you_mean(name, known)}")
 
 
-def known_parameters(row: Row, catalog: MethodCatalog, task_name: str) -> set[str]:
-    """Return every parameter name that a row's method, its components and its task know."""
-    from harness.methods import component_names, defaults, load_class
-
+def known_parameters(row: Row, catalog: MethodCatalog, task_name: str) -> Parameters:
+    """Return every parameter that a row's method, its components and its task know, with its default."""
     if row.method is None:
-        return set()
+        return {}
     task = load_task(task_name)
     cls = load_class(catalog.find(row.method), task.base)
-    names = set(defaults(cls)) | set(task.settings.model_fields)
+    known: Parameters = {**task.settings().model_dump(), **defaults(cls)}
     for component in component_names(cls):
         chosen = row.parameters.get(component)
         if isinstance(chosen, str):
-            names.add(component)
-            names |= {f"{component}.{name}" for name in defaults(load_class(catalog.find(chosen)))}
-    return names
+            own = defaults(load_class(catalog.find(chosen)))
+            known |= {component: chosen} | {f"{component}.{name}": value for name, value in own.items()}
+    return known

@@ -106,7 +106,6 @@ def _difference(trials: TableTrials, group: Group, reference: Group, metric: str
 
 
 def _provenance(selection: str, group: Sequence[Measured]) -> Provenance:
-    walls = [trial.wall_seconds for trial in group if trial.status == "finished"]
     return Provenance(
         selection=selection,
         parameters=tuple(sorted({trial.parameters for trial in group})),
@@ -117,8 +116,6 @@ def _provenance(selection: str, group: Sequence[Measured]) -> Provenance:
         space_hash=max(trial.space_hash for trial in group),
         data_hashes=tuple(sorted({trial.data_hash for trial in group if trial.data_hash})),
         data_notes=tuple(sorted({trial.data_note for trial in group if trial.data_note})),
-        wall_seconds=sum(walls) / len(walls) if walls else math.nan,
-        peak_memory_bytes=max(trial.peak_memory_bytes for trial in group),
     )
 
 

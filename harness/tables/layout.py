@@ -112,14 +112,16 @@ def _figures(metric: str, cell: Cell, m: Measurement) -> tuple[str, ...]:
 
 
 def runs(table: Table, dataset: str) -> Grid:
-    """Return how the rows were run: parameters, seeds, tuning budget, cost."""
+    """Return how the rows were run: parameters, seeds, tuning budget.
+
+    Times and memory differ from run to run, and a table does not: they are in TensorBoard.
+    """
     rows = []
     for row in table.spec.rows:
         for run in table.provenance.get((dataset, row.name), ()):
             seeds = f"{len(run.seeds)} of {len(table.spec.seeds)}"
-            cost = (number(run.wall_seconds, 1), number(run.peak_memory_bytes / 2**20, 0))
-            rows.append((row.name, "; ".join(map(parameter_text, run.parameters)), budget(run), seeds, *cost))
-    header = ("row", "parameters", "tuning", "finished seeds", "s per trial", "peak MiB")
+            rows.append((row.name, "; ".join(map(parameter_text, run.parameters)), budget(run), seeds))
+    header = ("row", "parameters", "tuning", "finished seeds")
     return Grid("How each row was run", header, tuple(rows))
 
 

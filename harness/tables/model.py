@@ -65,8 +65,6 @@ class Provenance:
     space_hash: str
     data_hashes: tuple[str, ...]
     data_notes: tuple[str, ...]
-    wall_seconds: float
-    peak_memory_bytes: int
 
 
 @dataclass(frozen=True)

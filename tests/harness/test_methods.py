@@ -235,7 +235,9 @@ BARE = Row(name="Bare", method="plain")
 
 
 def test_a_component_and_its_parameters(cold_start: SmallTable) -> None:
-    spec = spec_of(cold_start, BARE, {"backbone": "item_factors", "backbone.size": 8, "backbone.dropout": 0, "epochs": 2})
+    spec = spec_of(
+        cold_start, BARE, {"backbone": "item_factors", "backbone.size": 8, "backbone.dropout": 0, "epochs": 2}
+    )
     assert spec.parameters == {"backbone": "item_factors", "backbone.size": 8, "epochs": 2}
     assert spec.versions == {"cold_start": load_task("cold_start").version, "item_factors": 1, "plain": 1}
     task = load_task("cold_start")
@@ -272,7 +274,9 @@ def test_a_component_comes_from_the_trial_that_this_one_starts_from(cold_start: 
     last = spec_of(cold_start, BARE, {"new": 2.0}, spec)  # and from the one before
     task = load_task("cold_start")
     for each in (spec, last):
-        resolved = resolve(task, cold_start.catalog.find("plain"), each.parameters, cold_start.catalog, each.starts_from)
+        resolved = resolve(
+            task, cold_start.catalog.find("plain"), each.parameters, cold_start.catalog, each.starts_from
+        )
         assert resolved.components["backbone"].cls is doubles.ItemFactors
         assert dict(resolved.components["backbone"].parameters) == {"size": 8}
 

@@ -31,9 +31,7 @@ def result(**changes: Any) -> TrialResult:
         "status": "finished",
         "metrics": {"test/recall@5": 0.1 + 0.2, "test/ndcg@5": 1 / 3},
         "curves": {"train/loss": Curve(steps=[1, 2], values=[0.7, 1e-300], seconds=[0.5, 1.25])},
-        "environment": Environment(
-            python="3", torch="2", numpy="2", platform="p", processor="AVX2", threads=1
-        ),
+        "environment": Environment(python="3", torch="2", numpy="2", platform="p", processor="AVX2", threads=1),
         "wall_seconds": 12.5,
         "files": {"arrays.npz": "ab"},
     }

@@ -79,7 +79,9 @@ def test_published_parameters_need_no_search(one_row: SmallTable) -> None:
 def test_a_method_without_published_parameters_says_so(pair: SmallTable) -> None:
     published = [{"datasets": ["ml-1m"], "source": "s", "parameters": {"learning_rate": 0.1}}]
     pair.add_method("plain", "tests.doubles:Plain", **PLAIN | {"published": published})
-    with pytest.raises(InputError, match=r"^plain: no published parameters for small-interactions; they are for ml-1m$"):
+    with pytest.raises(
+        InputError, match=r"^plain: no published parameters for small-interactions; they are for ml-1m$"
+    ):
         pair.schedule(selection="published")
 
 
@@ -106,7 +108,9 @@ def test_an_interrupted_run_goes_on_at_any_point(at_once: int, tmp_path: Path) -
         after = play(schedule, table.store, at_once=at_once, shuffle_seed=stopped + 100)
         assert sorted(ids(before + after)) == sorted(ids(whole))
         assert schedule.done
-        assert line_of(schedule, "Last").parameters == whole[-1].spec.parameters | {"size": line_of(schedule, "Last").parameters["size"]}  # type: ignore[index]
+        assert line_of(schedule, "Last").parameters == whole[-1].spec.parameters | {
+            "size": line_of(schedule, "Last").parameters["size"]
+        }  # type: ignore[index]
     assert chosen.row.name == "Last"
 
 
@@ -366,7 +370,10 @@ def test_looking_at_what_is_left_changes_nothing(one_row: SmallTable) -> None:
         ({"name": "A", "method": "lacks_scores"}, "lacks optimizer, rank_scores of its interface"),
         ({"name": "A", "method": "last_item", "parameters": {"sise": 2}}, "unknown parameter 'sise'"),
         ({"name": "A", "method": "last_item", "parameters": {"size": 0}}, "size = 0: .*greater than 0"),
-        ({"name": "A", "method": "sleeps", "parameters": {"seconds": -1}}, "seconds = -1: .*greater than or equal to 0"),
+        (
+            {"name": "A", "method": "sleeps", "parameters": {"seconds": -1}},
+            "seconds = -1: .*greater than or equal to 0",
+        ),
     ],
 )
 @pytest.mark.parametrize("selection", ["published", "tuned"])

@@ -18,7 +18,9 @@ def test_a_derived_seed_is_the_hash_of_its_arguments() -> None:
 
 
 def test_derived_seeds_differ_by_seed_and_purpose() -> None:
-    seeds = [derive_seed(seed, purpose, epoch) for seed in range(20) for purpose in ("order", "init") for epoch in (1, 2)]
+    seeds = [
+        derive_seed(seed, purpose, epoch) for seed in range(20) for purpose in ("order", "init") for epoch in (1, 2)
+    ]
     assert len(set(seeds)) == len(seeds)
 
 

@@ -70,7 +70,9 @@ def test_the_id_depends_on_what_the_start_is() -> None:
 
 
 def test_the_id_does_not_depend_on_the_order_of_keys() -> None:
-    backwards = {key: dict(reversed(value.items())) if isinstance(value, dict) else value for key, value in SPEC.items()}
+    backwards = {
+        key: dict(reversed(value.items())) if isinstance(value, dict) else value for key, value in SPEC.items()
+    }
     assert TrialSpec(**dict(reversed(backwards.items()))).id == TrialSpec(**SPEC).id
 
 
@@ -92,7 +94,10 @@ def test_parameters_keep_their_types() -> None:
     parameters = {"a": True, "b": 1, "c": 1.0, "d": "1", "e": None, "f": [1, "x", 2.5]}
     kept = TrialSpec(**SPEC | {"parameters": parameters}).parameters
     assert [type(value) for value in kept.values()] == [bool, int, float, str, type(None), tuple]
-    assert TrialSpec.model_validate_json(TrialSpec(**SPEC | {"parameters": parameters}).model_dump_json()).parameters == kept
+    assert (
+        TrialSpec.model_validate_json(TrialSpec(**SPEC | {"parameters": parameters}).model_dump_json()).parameters
+        == kept
+    )
 
 
 def test_parameters_that_no_json_can_hold_are_refused() -> None:
@@ -120,7 +125,9 @@ def test_the_space_hash_follows_the_space_alone() -> None:
         return Method(**METHOD | {"space": parse_yaml(space, "f")} | keys).space_hash
 
     one = "{rate: {low: 1e-3, high: 1}, size: {choices: [1, 2]}}"
-    assert space_hash(one) == space_hash("{size: {choices: [1, 2]}, rate: {low: 0.001, high: 1, log: false}}", version=2)
+    assert space_hash(one) == space_hash(
+        "{size: {choices: [1, 2]}, rate: {low: 0.001, high: 1, log: false}}", version=2
+    )
     others = ["{rate: {low: 1e-3, high: 1}}", one.replace("1e-3", "1e-4"), one.replace("[1, 2]", "[2, 1]")]
     assert len({space_hash(other) for other in [one, *others]}) == 4
 

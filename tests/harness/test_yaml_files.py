@@ -52,7 +52,12 @@ def test_integers_stay_integers() -> None:
 
 @pytest.mark.parametrize(
     ("text", "line"),
-    [("a: 1\nb: 2\na: 3\n", 3), ("x:\n  k: 1\n  k: 1\n", 3), ("- {k: 1}\n- {k: 1, j: 2, k: 3}\n", 2), ("1: a\n1: b\n", 2)],
+    [
+        ("a: 1\nb: 2\na: 3\n", 3),
+        ("x:\n  k: 1\n  k: 1\n", 3),
+        ("- {k: 1}\n- {k: 1, j: 2, k: 3}\n", 2),
+        ("1: a\n1: b\n", 2),
+    ],
 )
 def test_a_duplicate_key_is_refused_with_its_line(text: str, line: int) -> None:
     with pytest.raises(InputError, match=rf"^table\.yaml, line {line}: duplicate key .*; keep one of them$"):

@@ -317,6 +317,10 @@ class CSDM(TrainedColdStartMethod):
 def _side_fields(fields: Sequence[Field], names: tuple[str, ...] | None) -> list[Field]:
     if names is None:
         return [field for field in fields if field.role in ("item_id", "item")]
+    known = [field.name for field in fields]
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise ValueError(f"side_fields: no field {unknown[0]!r}; known: {', '.join(known)}")
     chosen = [field_named(fields, name) for name in names]
     for field in chosen:
         if field.role not in ("item_id", "item"):

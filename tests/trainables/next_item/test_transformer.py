@@ -42,10 +42,10 @@ def test_forms_agree_in_training_without_dropout() -> None:
     )
 
 
-def layer_norm(x: list[float], scale: Tensor, shift: Tensor) -> list[float]:
+def layer_norm(x: list[float], scale: list[float], shift: list[float]) -> list[float]:
     mean = sum(x) / len(x)
     deviation = math.sqrt(sum((value - mean) ** 2 for value in x) / len(x) + 1e-5)
-    return [(v - mean) / deviation * float(a) + float(b) for v, a, b in zip(x, scale, shift, strict=True)]
+    return [(v - mean) / deviation * a + b for v, a, b in zip(x, scale, shift, strict=True)]
 
 
 @torch.no_grad()
@@ -57,11 +57,11 @@ def test_one_history_with_plain_loops() -> None:
     x = [[(embedded_BLD[0, i, d] + encoder.position_LD[i, d]).item() for d in range(size)] for i in range(length)]
 
     def affine(layer: torch.nn.Linear, row: list[float]) -> list[float]:
-        bias = layer.bias if layer.bias is not None else torch.zeros(size)
-        return [sum(float(layer.weight[o, d]) * row[d] for d in range(size)) + float(bias[o]) for o in range(size)]
+        bias = [0.0] * size if layer.bias is None else layer.bias.tolist()
+        return [sum(w * v for w, v in zip(layer.weight[o].tolist(), row, strict=True)) + bias[o] for o in range(size)]
 
     def norm(layer: torch.nn.LayerNorm, row: list[float]) -> list[float]:
-        return layer_norm(row, layer.weight, layer.bias)
+        return layer_norm(row, layer.weight.tolist(), layer.bias.tolist())
 
     normed = norm(encoder.query_norm, x[-1])
     query, keys, values = (
