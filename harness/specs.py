@@ -31,6 +31,11 @@ class Choices(Strict):
 
     choices: tuple[Scalar, ...] = Field(min_length=1)
 
+    @property
+    def samples(self) -> tuple[Scalar, ...]:
+        """Values that show whether a parameter can take all of the dimension."""
+        return self.choices
+
 
 class Range(Strict):
     """A dimension between two numbers, integers when both are; `log` for a logarithmic scale."""
@@ -46,6 +51,16 @@ class Range(Strict):
         if self.log and self.low <= 0:
             raise ValueError(f"a logarithmic range needs low above 0, not {self.low}")
         return self
+
+    @property
+    def whole(self) -> bool:
+        """Whether only integers are meant."""
+        return isinstance(self.low, int) and isinstance(self.high, int)
+
+    @property
+    def samples(self) -> tuple[Scalar, ...]:
+        """Values that show whether a parameter can take all of the dimension: both ends and one in between."""
+        return (self.low, self.high) if self.whole else (self.low, self.high, self.low + 0.382 * (self.high - self.low))
 
 
 def _dimension_kind(value: object) -> str:

@@ -133,8 +133,8 @@ class Study:
 def _distribution(dimension: Dimension) -> BaseDistribution:
     if isinstance(dimension, Choices):
         return CategoricalDistribution(dimension.choices)
-    if isinstance(dimension.low, int) and isinstance(dimension.high, int):
-        return IntDistribution(dimension.low, dimension.high, log=dimension.log)
+    if dimension.whole:
+        return IntDistribution(int(dimension.low), int(dimension.high), log=dimension.log)
     return FloatDistribution(dimension.low, dimension.high, log=dimension.log)
 
 
@@ -143,8 +143,7 @@ def _contains(dimension: Dimension, value: object) -> bool:
         return value in dimension.choices
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
-    whole = isinstance(dimension.low, int) and isinstance(dimension.high, int)
-    return dimension.low <= value <= dimension.high and (not whole or float(value).is_integer())
+    return dimension.low <= value <= dimension.high and (not dimension.whole or float(value).is_integer())
 
 
 def _as_optuna(asked: Asked, distributions: dict[str, BaseDistribution]) -> optuna.trial.FrozenTrial:

@@ -150,7 +150,8 @@ class ItemFactors(CtrModel):
 
     @property
     def item_embedding(self) -> nn.Parameter:
-        return self.items.weight
+        weight: nn.Parameter = self.items.weight  # type: ignore[assignment]
+        return weight
 
 
 class Plain(ColdStartMethod):
@@ -181,5 +182,5 @@ class Plain(ColdStartMethod):
         for batch in rows.batches(256, shuffle_seed=seed):
             optimizer.zero_grad()
             loss = nn.functional.binary_cross_entropy_with_logits(self.backbone(batch), batch.label_B)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimizer.step()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import os
 import pkgutil
+import shutil
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path, PurePosixPath
@@ -124,8 +125,16 @@ def _prepare(
         return done
     say(f"reading {place}")
     contents = _checked_contents(dataset, files, layout, accept_unknown)
+    _remove_leftovers(folder)
     say(f"writing {folder}")
     return write_prepared(folder, contents, name=dataset.name, version=dataset.version, inputs=inputs)
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove what a killed preparation left; the caller holds the lock."""
+    for kind in ("partial", "old"):
+        for leftover in folder.parent.glob(f".{folder.name}.*.{kind}"):
+            shutil.rmtree(leftover, ignore_errors=True)
 
 
 def verify(name: str, data_root: Path) -> list[str]:
@@ -184,10 +193,10 @@ def _checked_contents(dataset: Dataset, files: RawFiles, layout: Layout, accept_
     if wrong:
         raise DataError(f"{dataset.name}: {wrong[0]}; {', '.join(files)} differ from the known files")
     if unknown and not dataset.counts_suffice:
-        known = layout[unknown[0].name].sha256
+        known = " or ".join(layout[unknown[0].name].sha256)
         raise DataError(
-            f"{unknown[0].name}: sha256 {unknown[0].sha256}, {' or '.join(known) or 'other rows'} expected; the right"
-            f" number of lines, but altered or reordered; get the known file, or pass --accept-unknown"
+            f"{unknown[0].name}: sha256 {unknown[0].sha256}{f', {known} expected' if known else ''}; it has the right"
+            f" number of lines but other rows, altered or reordered; get the known file, or pass --accept-unknown"
         )
     return _with_note(contents, f"taken by their counts: {names}") if unknown else contents
 

@@ -109,10 +109,18 @@ class _Protocol:
         self._new_item_M = torch.cat([self._open(split, "cold").distinct_items() for split in NEW_ITEM_SPLITS]).unique()
 
     def pretrain(self) -> dict[str, Tensor] | None:
-        """Load the pretrained backbone, or train it and return its state where other methods may start from it."""
+        """Load the pretrained backbone, or train it and return its state where other methods may start from it.
+
+        Raises:
+            ValueError: the checkpoint is of another backbone.
+        """
         backbone: CtrModel = self._method.backbone
         if self._context.start is not None:
-            backbone.load_state_dict(self._context.start)
+            try:
+                backbone.load_state_dict(self._context.start)
+            except RuntimeError as error:
+                reason = str(error).splitlines()[-1].strip()
+                raise ValueError(f"the checkpoint to start from does not fit this backbone: {reason}") from None
             return None
         with self._seeded("pretrain"):
             self._method.pretrain(self._open("base", "cold"), seed=self._order("pretrain"), log=self._log_step)

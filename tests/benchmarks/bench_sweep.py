@@ -13,19 +13,20 @@ from pathlib import Path
 
 from harness.estimate import known_trials
 from harness.store import Store
-from tests.small_checkout import TABLE, process_environment, write_checkout
+from tests.harness.small_table import TABLE, small_next_item
 
 CPUS = 2
 
 
 def main(trials: int = 40, seconds: float = 10.0) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        row = {"name": "Sleeping", "method": "sleeping", "parameters": {"seconds": seconds, "maximum_epochs": 1}}
-        variables = write_checkout(Path(folder), [row], table={"seeds": list(range(trials))})
-        environment = process_environment(variables)
+        row = {"name": "Sleeps", "method": "sleeps", "parameters": {"seconds": seconds, "maximum_epochs": 1}}
+        small = small_next_item(Path(folder), rows=[row], seeds=list(range(trials)))
+        small.add_method("sleeps", "tests.doubles:Sleeps", published=[{"datasets": ["*"], "source": "chosen here"}])
+        (small.places.results / TABLE / "published.csv").write_text("dataset,row,metric,value,flag\n")
         command = [sys.executable, "-m", "harness", "run", TABLE, "--published", "--cpus", str(CPUS)]
         started = time.perf_counter()
-        subprocess.run(command, check=True, env=environment, capture_output=True)
+        subprocess.run(command, check=True, env=small.environment, capture_output=True)
         wall = time.perf_counter() - started
         spent = sum(record.wall_seconds for record in known_trials(Store(Path(folder) / "runs")))
     print(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -54,6 +55,20 @@ class SmallTable:
             store=str(self.folder / "runs"),
             tensorboard=self.folder / "tensorboard",
         )
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """The environment variables that point the command line here."""
+        return {
+            "DIFFBENCH_HOME": str(self.folder),
+            "DIFFBENCH_RESULTS": str(self.places.results),
+            "DIFFBENCH_SEARCH_SPACES": str(self.places.search_spaces),
+        }
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """This process's environment, pointed here."""
+        return {name: value for name, value in os.environ.items() if not name.startswith("DIFFBENCH_")} | self.variables
 
     @property
     def catalog(self) -> MethodCatalog:
@@ -166,7 +181,9 @@ def play(
     shuffle_seed: int = 0,
 ) -> list[Job]:
     """Work a schedule off with made results, several jobs at once, which end in a shuffled order; return the jobs."""
-    order, done, running = random.Random(shuffle_seed), [], []
+    order = random.Random(shuffle_seed)
+    done: list[Job] = []
+    running: list[Job] = []
     while True:
         while len(running) < at_once and (at_most is None or len(done) + len(running) < at_most):
             job = schedule.next_job()

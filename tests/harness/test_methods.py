@@ -26,7 +26,7 @@ def cold_start(tmp_path: Path) -> SmallTable:
 
 
 def method(class_path: str) -> Method:
-    return Method(**{"name": "m", "title": "M", "class": class_path, "version": 1})
+    return Method(name="m", title="M", class_path=class_path, version=1)
 
 
 def spec_of(small: SmallTable, row: Row, parameters: Parameters, start: TrialSpec | None = None) -> TrialSpec:
@@ -56,7 +56,7 @@ def test_methods_are_found_by_name(next_item: SmallTable) -> None:
 
 
 def test_an_empty_catalog_knows_nothing(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="^unknown method 'a'$"):
+    with pytest.raises(InputError, match=r"^unknown method 'a'$"):
         MethodCatalog(tmp_path / "missing").find("a")
 
 
@@ -163,7 +163,7 @@ def test_values_that_the_constructor_does_not_allow(name: str, value: Any, messa
 
 def test_a_parameter_without_a_default_must_be_given() -> None:
     assert checked(doubles.ReadsTestData, {"folder": "f"}, "m") == {"folder": "f"}
-    with pytest.raises(InputError, match="^m: parameter 'folder' is missing; it has no default$"):
+    with pytest.raises(InputError, match=r"^m: parameter 'folder' is missing; it has no default$"):
         checked(doubles.ReadsTestData, {}, "m")
 
 
@@ -219,7 +219,7 @@ def test_parameters_that_nobody_takes(parameters: Parameters, message: str, next
 
 
 def test_a_row_without_a_method_has_no_trials(next_item: SmallTable) -> None:
-    with pytest.raises(InputError, match="^row 'TIGER' has no method: it is published only$"):
+    with pytest.raises(InputError, match=r"^row 'TIGER' has no method: it is published only$"):
         spec_of(next_item, Row(name="TIGER"), {})
 
 

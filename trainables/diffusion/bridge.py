@@ -6,6 +6,7 @@ Legend: M rows, D embedding size, T steps. Steps t run from 1 to T; α_0 = 1 and
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from math import sqrt
 
 import torch
@@ -74,9 +75,10 @@ class SideInformationBridge:
     def reverse(self, h_MD: Tensor, predict: NoisePredictor, steps: tuple[int, ...], sigma: float = 0.0) -> Tensor:
         """Return z̃_0, generated from z = h without noise through these falling steps (eq. 10).
 
-        The first step has c < 1, so that a part of h is left over when √c h is taken away: with c = 1 it would cancel.
+        Without steps it is h. The first step has c < 1, so that a part of h is left over when √c h is taken away: with
+        c = 1 it would cancel.
         """
         z_MD = h_MD
-        for t, to in zip(steps, (*steps[1:], 0), strict=True):
+        for t, to in pairwise((*steps, 0)):
             z_MD = self.reverse_step(z_MD, h_MD, t, to, predict(z_MD, t), sigma)
         return z_MD
