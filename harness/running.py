@@ -18,7 +18,7 @@ from harness.progress import Progress, spoken
 from harness.schedule import Schedule
 from harness.specs import TableSpec, find_table
 from harness.store import Store
-from harness.tablerun import Options, TableRun, measured_trials, merged_groups, open_run, open_schedule
+from harness.tablerun import Options, TableRun, check_metrics, measured_trials, merged_groups, open_run, open_schedule
 from harness.tables import Table, build_table, read_published, to_markdown
 
 Say = Callable[[str], None]
@@ -74,6 +74,7 @@ def open_table(name: str, here: Places) -> Table:
         DiffbenchError: a file of the folder cannot be used as written.
     """
     spec, folder = find_table(name, here.results)
+    check_metrics(spec)
     return build(spec, folder, read_measured(folder / "measured.parquet"), here)
 
 

@@ -15,7 +15,7 @@ from harness.datasets.prepared import PreparedDataset
 from harness.errors import InputError, did_you_mean
 from harness.methods import MethodCatalog, component_names, defaults, load_class, trial_spec
 from harness.record import TrialResult
-from harness.specs import Method, Parameters, Purpose, Row, Selection, TableSpec, TrialSpec
+from harness.specs import Dimension, Method, Parameters, Purpose, Row, Selection, TableSpec, TrialSpec
 from harness.store import Store
 from harness.study import Study
 from harness.tasks import load_task
@@ -69,6 +69,11 @@ class Line:
             return True
         return bool(self.repeats) and all(spec.id in self.results for spec in self.repeats.values())
 
+    @property
+    def settled(self) -> bool:
+        """Whether the parameters of this row and of all that it starts from are known."""
+        return self.parameters is not None and (self.start is None or self.start.settled)
+
 
 class Schedule:
     """The work of one request.
@@ -87,10 +92,14 @@ class Schedule:
         self._catalog = catalog
         self._store = store
         self._known: dict[str, TrialResult] = {}
+        self._absent: set[str] = set()
+        self._with_checkpoint: set[str] = set()
         self._task = load_task(request.table.task)
-        self._check_overrides()
         for dataset in request.datasets.values():
             self._add_lines(dataset)
+        self._check_overrides()
+        for line in self.lines:
+            self._check_parameters(line)
 
     @property
     def done(self) -> bool:
@@ -112,6 +121,8 @@ class Schedule:
         job = self.running.pop(result.id, None)
         self.finished[result.id] = (job.label if job else result.spec.method, result)
         self._known[result.id] = result
+        if job is not None and job.keep_checkpoint:
+            self._with_checkpoint.add(result.id)  # or it never leaves one, and what starts from it fails with that word
 
     def known(self, trial_id: str) -> TrialResult | None:
         """Return a trial's result, if this schedule has come across it."""
@@ -120,8 +131,7 @@ class Schedule:
     def remaining(self) -> Iterator[tuple[Line, Purpose, int]]:
         """Yield for each line how many search trials and repeats are still to run."""
         for line in self.lines:
-            for _ in self._wanted(line):
-                break  # takes in what the store has
+            list(self._wanted(line))  # takes in what the store has
             if line.problem:
                 continue
             if line.study is not None:
@@ -151,7 +161,8 @@ class Schedule:
             self.lines.append(line)
             if not self._is_tuned(line):
                 line.parameters = self._fixed(line)
-                self._plan_repeats(line)
+                if line.settled:
+                    self._plan_repeats(line)
 
     def _wanted(self, line: Line) -> Iterator[Job]:
         """Yield the jobs that this line asks for at present, taking in results that are there already."""
@@ -203,29 +214,35 @@ class Schedule:
         if trial_id in self.running:
             return None
         if trial_id not in self._known:
-            record = self._store.record(trial_id)
+            # Looked up once: the store may be far away, and who runs a trial looks again.
+            if trial_id in self._absent:
+                return None
+            record = self._store.record(trial_id, with_files=True)
             if record is not None and record.status == "failed" and self.request.retry_failed:
                 self._store.remove(trial_id)
                 record = None
             if record is None:
+                self._absent.add(trial_id)
                 return None
             self._known[trial_id] = record
         result = self._known[trial_id]
-        if with_checkpoint and lacks_checkpoint(result, self._store):
-            return None
+        if with_checkpoint and trial_id not in self._with_checkpoint:
+            if lacks_checkpoint(result, self._store):
+                return None
+            self._with_checkpoint.add(trial_id)
         return result
 
     def _waits_for_start(self, line: Line) -> bool:
         start = line.start
-        if start is None or start.parameters is not None:
+        if start is None:
             return False
         if start.problem:
             line.problem = f"{start.row.name}, which it starts from: {start.problem}"
-        return True
+            return True
+        return not start.settled
 
     def _open_study(self, line: Line) -> Study:
-        fixed = set(line.row.parameters) | set(self.request.overrides)
-        space = {name: dimension for name, dimension in line.method.space.items() if name not in fixed}
+        space = self._space(line)
         published = line.method.published_for(line.dataset.name) or {}
         standard = known_parameters(line.row, self._catalog, self.request.table.task)
         search = self.request.table.search
@@ -280,22 +297,51 @@ class Schedule:
         published = line.method.published_for(line.dataset.name)
         if published is None and self.request.selection == "published":
             known = sorted({name for entry in line.method.published for name in entry.datasets})
-            raise InputError(
-                f"{line.method.name}: no published parameters for {line.dataset.name}; they are for {', '.join(known)}"
-            )
+            others = f"; they are for {', '.join(known)}" if known else ""
+            raise InputError(f"{line.method.name}: no published parameters for {line.dataset.name}{others}")
         own = {name: value for name, value in self.request.overrides.items() if self._knows(line.row, name)}
         return (published or {}) | line.row.parameters | own
 
     def _is_tuned(self, line: Line) -> bool:
-        return self.request.selection == "tuned" and bool(line.method.space)
+        return bool(self._space(line))
+
+    def _space(self, line: Line) -> dict[str, Dimension]:
+        """Return what a study searches: the method's space without what the row or the user sets."""
+        if self.request.selection == "published":
+            return {}
+        fixed = set(line.row.parameters) | set(self.request.overrides)
+        return {name: dimension for name, dimension in line.method.space.items() if name not in fixed}
+
+    def _check_parameters(self, line: Line) -> None:
+        """Build a trial at both ends of every dimension, so that what does not fit is told before anything runs."""
+        self._sample(line, {})
+        for name, dimension in self._space(line).items():
+            for value in dimension.samples:
+                self._sample(line, {name: value})
+
+    def _sample(self, line: Line, values: Parameters) -> TrialSpec:
+        """Return some trial of a line, with these values."""
+        point = {name: dimension.samples[0] for name, dimension in self._space(line).items()}
+        return trial_spec(
+            task_name=self.request.table.task,
+            dataset=line.dataset.name,
+            dataset_hash=line.dataset.hash,
+            row=line.row,
+            parameters=self._fixed(line) | point | values,
+            seed=0,
+            threads=self.request.table.threads,
+            purpose="search",
+            gpus=self.request.table.gpus,
+            catalog=self._catalog,
+            start=self._sample(line.start, {}) if line.start is not None else None,
+        )
 
     def _knows(self, row: Row, name: str) -> bool:
         return name in known_parameters(row, self._catalog, self.request.table.task)
 
     def _check_overrides(self) -> None:
-        rows = [row for row in self.request.table.rows if row.name in self.request.rows and row.method]
         known: set[str] = set()
-        for row in rows:
+        for row in {line.row.name: line.row for line in self.lines}.values():
             known |= set(known_parameters(row, self._catalog, self.request.table.task))
         for name in self.request.overrides:
             if name not in known:

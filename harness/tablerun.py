@@ -9,7 +9,7 @@ from pathlib import Path
 
 from harness.datasets import catalog as datasets
 from harness.datasets.prepared import PreparedDataset, open_prepared
-from harness.errors import DataError, InputError
+from harness.errors import DataError, InputError, did_you_mean
 from harness.measured import Measured, merge_measured
 from harness.methods import MethodCatalog
 from harness.options import chosen_names, chosen_rows, chosen_seeds, with_overrides
@@ -18,6 +18,8 @@ from harness.record import TrialResult
 from harness.schedule import Line, Request, Schedule
 from harness.specs import Selection, TableSpec, find_table
 from harness.store import Store
+from harness.tables.model import RELATIVE
+from harness.tasks import load_task
 from harness.trial import load_arrays
 
 TEST_RANKS = "test/rank"
@@ -63,6 +65,7 @@ def open_run(options: Options, places: Places, say: Callable[[str], None]) -> Ta
     """
     own, folder = find_table(options.table, places.results)
     spec, overrides = with_overrides(own, options.overrides)
+    check_metrics(spec)
     selection: Selection = "published" if options.published else "tuned"
     rows = chosen_rows(options.methods, spec.rows)
     prepared: dict[str, PreparedDataset] = {}
@@ -86,6 +89,19 @@ def open_run(options: Options, places: Places, say: Callable[[str], None]) -> Ta
         retry_failed=options.retry_failed,
     )
     return TableRun(options.table, spec, folder, request, missing, changed=spec != own or bool(overrides))
+
+
+def check_metrics(spec: TableSpec) -> None:
+    """Check that the task measures every metric that a table asks for; RelaImpr follows from an AUC.
+
+    Raises:
+        InputError: a metric is unknown.
+    """
+    measured = load_task(spec.task).metrics
+    derived = [name.removesuffix("auc") + RELATIVE for name in measured if name.split("/")[-1] == "auc"]
+    for metric in spec.metrics:
+        if metric not in (*measured, *derived):
+            raise InputError(f"metrics: unknown metric {metric!r}{did_you_mean(metric, (*measured, *derived))}")
 
 
 def open_schedule(run: TableRun, places: Places) -> Schedule:

@@ -86,7 +86,7 @@ def run_trial(
     try:
         outcome = task.run(context)
         _check_finite(outcome.metrics)
-    except Exception as failure:  # whatever a method raises becomes part of its record
+    except (Exception, SystemExit) as failure:  # whatever a method raises becomes part of its record
         error = describe(failure)
     result = TrialResult(
         id=spec.id,
@@ -114,7 +114,7 @@ def finish_trial(
         StoreError: the store cannot be read or written.
     """
     with store.claim(spec.id, wait=True):
-        present = store.record(spec.id)
+        present = store.record(spec.id, with_files=True)
         if present is not None and not (keep_checkpoint and lacks_checkpoint(present, store)):
             return present
         store.remove(spec.id)

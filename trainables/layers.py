@@ -17,6 +17,7 @@ from torch.autograd.function import once_differentiable
 from trainables.base import CtrBatch, CtrModel, DropoutRate, Field, FieldValues, PositiveInt
 
 Padding = Literal["masked", "summed"]
+NormalizationStart = Literal["uniform", "standard"]
 
 
 class _GatherRows(torch.autograd.Function):
@@ -146,10 +147,17 @@ class EmbeddedCtrModel(CtrModel, ABC):
         """The item-ID embeddings [I, D]."""
         return self.embeddings.item_ID
 
-    def initialize(self) -> None:
-        """Draw every parameter, the normalizations' included, uniformly from ±0.01 (the authors' release)."""
+    def initialize(self, normalization_start: NormalizationStart) -> None:
+        """Draw every parameter uniformly from ±0.01, as the authors' release does.
+
+        That makes a BatchNorm's scale small and of either sign; `standard` starts it at 1, and its shift at 0.
+        """
         for parameter in self.parameters():
             nn.init.uniform_(parameter, -0.01, 0.01)
+        if normalization_start == "standard":
+            for module in self.modules():
+                if isinstance(module, nn.BatchNorm1d):
+                    module.reset_parameters()
 
 
 class NumberFields(nn.Module):

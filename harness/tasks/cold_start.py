@@ -67,6 +67,7 @@ class ColdStart:
     name = "cold_start"
     version = 1
     primary = "validation/auc"
+    metrics = tuple(f"{stage}/{name}" for stage in STAGES for name in ("auc", "log_loss"))
     settings = ColdStartSettings
     base = ColdStartMethod
 

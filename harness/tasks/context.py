@@ -56,11 +56,16 @@ class Outcome:
 
 
 class Task(Protocol):
-    """What is predicted and how it is judged. `version` is raised whenever its numbers would change."""
+    """What is predicted and how it is judged.
+
+    `version` is raised whenever its numbers would change; `primary` is the validation metric that a search maximizes,
+    `metrics` those that a table may ask for, without `test/`.
+    """
 
     name: str
     version: int
     primary: str
+    metrics: tuple[str, ...]
     settings: type[BaseModel]
     base: type[Any]
 

@@ -56,6 +56,7 @@ class NextItem:
     name = "next_item"
     version = 1
     primary = "validation/recall@5"
+    metrics = tuple(f"{name}@{cutoff}" for cutoff in CUTOFFS for name in ("recall", "ndcg"))
     settings: type[BaseModel] = NextItemSettings
     base: type[Any] = NextItemModel
 
@@ -166,7 +167,13 @@ def _ranks(context: Context, model: NextItemModel, split: str) -> Tensor:
     model.eval()
     with torch_seeded(derive_seed(context.seed, split)):
         batches = source.batches(_settings(context).evaluation_batch_size)
-        return torch.cat([ranks(model.rank_scores(batch), batch.target_B) for batch in batches])
+        return torch.cat([ranks(_no_nan(model.rank_scores(batch), split), batch.target_B) for batch in batches])
+
+
+def _no_nan(scores_BI: Tensor, split: str) -> Tensor:
+    if bool(scores_BI.isnan().any()):
+        raise FloatingPointError(f"scores of {split} are nan; lower learning_rate")
+    return scores_BI
 
 
 def _metrics(split: str, rank_N: Tensor) -> dict[str, float]:

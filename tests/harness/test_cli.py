@@ -107,17 +107,22 @@ def test_failed_trial_is_recorded_shown_and_does_not_stop_others(
 ) -> None:
     rows = [{"name": "Bad", "method": "nan_loss"}, {"name": "Worse", "method": "raises"}]
     shell = Shell(
-        monkeypatch, capsys, small_next_item(tmp_path, rows=[*rows, {"name": "Last", "method": "last_item"}])
+        monkeypatch,
+        capsys,
+        small_next_item(
+            tmp_path,
+            rows=[*rows, {"name": "Last", "method": "last_item", "parameters": {"learning_rate": 0.1, "size": 4}}],
+        ),
     )
-    code, out, _ = shell("run", TABLE, "--serial", "--published")
+    code, out, _ = shell("run", TABLE, "--serial")
     assert code == 1
     status = {(record.row, record.status) for record in read_measured(shell.results / "measured.parquet")}
     assert status == {("Bad", "failed"), ("Worse", "failed"), ("Last", "finished")}
-    assert "the first line and the second" in out
+    assert "the first line and the second" in " ".join(out.split())
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").glob(f"*/{RECORD}")}
-    assert shell("run", TABLE, "--serial", "--published")[0] == 1
+    assert shell("run", TABLE, "--serial")[0] == 1
     assert {path: path.stat().st_mtime_ns for path in before} == before, "a failed trial ran again unasked"
-    assert shell("run", TABLE, "--serial", "--published", "--retry-failed")[0] == 1
+    assert shell("run", TABLE, "--serial", "--retry-failed")[0] == 1
     assert sum(path.stat().st_mtime_ns != time for path, time in before.items()) == 6
 
 
@@ -149,7 +154,7 @@ def test_second_run_of_a_table_is_told(shell: Shell) -> None:
         (["run", TABLE, "--set", "learning_rat=0.1"], "did you mean 'learning_rate'"),
         (["run", TABLE, "--serial", "--published", "--set", "learning_rate=-1"], "greater than 0"),
         (["run", TABLE, "--serial", "--published", "--set", "size=big"], "size"),
-        (["run", TABLE, "--set", "search.trials=none"], "search.trials"),
+        (["run", TABLE, "--set", "search.trials=none"], "trials: "),
         (["run", TABLE, "--seeds", "one"], "--seeds"),
         (["data", "prepare", "ml-1n"], "did you mean 'ml-1m'"),
         (["run", TABLE, "--address", "127.0.0.1:1"], "cannot be reached"),
@@ -167,7 +172,7 @@ def test_bad_input_is_one_line(shell: Shell, arguments: list[str], expected: str
 @pytest.mark.parametrize(
     ("keys", "expected"),
     [
-        ({"metrics": ["recall@5", "recal@10"]}, "recal"),
+        ({"metrics": ["recall@5", "recal@10"]}, "did you mean 'recall@10'"),
         ({"task": "next_itm"}, "did you mean 'next_item'"),
         ({"rows": [{"name": "Last", "method": "last_itm"}]}, "did you mean 'last_item'"),
         ({"rows": [{"name": "Last", "methode": "last_item"}]}, "did you mean 'method'"),
@@ -186,7 +191,7 @@ def test_bad_table_is_one_line(
     expected: str,
 ) -> None:
     shell = Shell(monkeypatch, capsys, small_next_item(tmp_path, **keys))
-    code, _, error = shell("run", TABLE, "--serial", "--published")
+    code, _, error = shell("run", TABLE, "--serial")
     assert code == 2, error
     assert expected in error.splitlines()[-1]
     assert "Traceback" not in error

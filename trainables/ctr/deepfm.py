@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables.base import DropoutRate, Field, FieldValues, PositiveInt
-from trainables.layers import MLP, EmbeddedCtrModel, NumberFields, Padding, pairwise_interactions
+from trainables.layers import MLP, EmbeddedCtrModel, NormalizationStart, NumberFields, Padding, pairwise_interactions
 
 
 class DeepFM(EmbeddedCtrModel):
@@ -26,6 +26,8 @@ class DeepFM(EmbeddedCtrModel):
         hidden: sizes of the MLP's hidden layers (CSDM §Experimental settings: two of 16).
         dropout: after each hidden layer.
         padding: `masked` leaves a sequence's padding out, `summed` adds the padding's row (the release).
+        normalization_start: BatchNorm's scales and shifts start `uniform` in ±0.01 like all else (the release), or
+            `standard`, at 1 and 0.
     """
 
     def __init__(
@@ -36,13 +38,14 @@ class DeepFM(EmbeddedCtrModel):
         hidden: tuple[PositiveInt, ...] = (16, 16),
         dropout: DropoutRate = 0.2,
         padding: Padding = "masked",
+        normalization_start: NormalizationStart = "uniform",
     ) -> None:
         super().__init__(fields, embedding_size=embedding_size, padding=padding)
         embedded, numbers = len(self.embeddings.embedded), len(self.embeddings.numbers)
         self.number_fields = NumberFields(numbers, embedding_size)
         self.linear = nn.Linear(numbers, 1)
         self.mlp = MLP((embedded + numbers) * embedding_size, hidden, dropout)
-        self.initialize()
+        self.initialize(normalization_start)
 
     def interact(self, values: FieldValues) -> Tensor:
         """Return logits [B]."""

@@ -9,7 +9,8 @@ from harness.datasets.movielens_100k import GROUPLENS_GENRES
 SMALL_ML_1M = {
     "ratings.dat": "1::10::5::978300760\n1::20::3::978302109\n2::10::4::978301968\n",
     "users.dat": "1::F::1::10::48067\n2::M::56::16::70072\n",
-    "movies.dat": "10::Toy Story (1995)::Animation|Comedy\n20::Misérables, Les (1995)::Drama\n30::Heat (1995)::Action\n",
+    "movies.dat": "10::Toy Story (1995)::Animation|Comedy\n"
+    "20::Misérables, Les (1995)::Drama\n30::Heat (1995)::Action\n",
 }
 
 

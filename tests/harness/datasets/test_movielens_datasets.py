@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from raw_copies import SMALL_ML_1M, copy_files, grouplens_ml_100k, replace_line, write_files
 
 from harness.datasets import catalog, movielens_1m
 from harness.datasets.movielens import split_title
@@ -13,6 +12,7 @@ from harness.datasets.prepared import PreparedDataset
 from harness.datasets.raw import RawFile
 from harness.datasets.writing import Contents, read_table
 from harness.errors import DataError
+from tests.harness.datasets.raw_copies import SMALL_ML_1M, copy_files, grouplens_ml_100k, replace_line, write_files
 
 RECBOLE = tuple(RECBOLE_LAYOUT)
 
@@ -117,7 +117,13 @@ def test_a_bad_line_is_named(file: str, text: str | bytes, message: str) -> None
 def test_ml_100k_has_the_known_sizes(ml_100k: PreparedDataset) -> None:
     schema = ml_100k.schema
     sizes = {split: known.rows for split, known in schema.splits.items()}
-    assert [sizes[split] for split in ("base", "warm_a", "warm_b", "warm_c", "test")] == [64419, 4720, 4720, 4720, 13147]
+    assert [sizes[split] for split in ("base", "warm_a", "warm_b", "warm_c", "test")] == [
+        64419,
+        4720,
+        4720,
+        4720,
+        13147,
+    ]
     assert (schema.users, schema.items, schema.facts["hot_items"], schema.facts["new_items"]) == (943, 1682, 334, 472)
     assert schema.note == ""
     assert [file.file for file in schema.inputs] == list(RECBOLE)
@@ -228,7 +234,9 @@ def test_a_reordered_file_is_found_by_its_checksum_and_taken_on_request(recbole:
     lines = (recbole / "ml-100k.inter").read_bytes().split(b"\n")
     lines[1], lines[2] = lines[2], lines[1]
     (recbole / "ml-100k.inter").write_bytes(b"\n".join(lines))
-    with pytest.raises(DataError, match=r"ml-100k\.inter: sha256 [0-9a-f]{64}, 4edb74e2[0-9a-f]+ expected; .*reordered"):
+    with pytest.raises(
+        DataError, match=r"ml-100k\.inter: sha256 [0-9a-f]{64}, 4edb74e2[0-9a-f]+ expected; .*reordered"
+    ):
         catalog.prepare("ml-100k", tmp_path / "data", recbole)
     taken = catalog.prepare("ml-100k", tmp_path / "data", recbole, accept_unknown=True)
     assert taken.schema.note.startswith("not the known files: ml-100k.inter (sha256 ")

@@ -41,6 +41,13 @@ def test_every_parameter_starts_within_a_hundredth() -> None:
     assert float(torch.cat([parameter.detach().flatten() for parameter in model.parameters()]).std()) > 0.005
 
 
+def test_normalization_can_start_as_torch_has_it() -> None:
+    model = DeepFM(FIELDS, normalization_start="standard")
+    for name, parameter in model.mlp.named_parameters():
+        if name.split(".")[0] in ("1", "5"):
+            assert set(parameter.tolist()) == ({1.0} if name.endswith("weight") else {0.0})
+
+
 def test_other_item_embeddings_give_what_a_changed_table_gives() -> None:
     model = DeepFM(FIELDS, embedding_size=4).eval()
     batch = small_rows(6).batch

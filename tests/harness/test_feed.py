@@ -1,0 +1,253 @@
+import errno
+import json
+import multiprocessing
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from harness.datasets.prepared import PreparedDataset
+from harness.datasets.synthetic import write_small_interactions, write_small_sequences
+from harness.datasets.writing import read_table
+from harness.errors import DataError, InputError, TestDataError
+from harness.feed import open_rows, open_sequences
+from trainables.base import CtrBatch
+
+
+@pytest.fixture
+def interactions(tmp_path: Path) -> PreparedDataset:
+    return write_small_interactions(tmp_path / "interactions")
+
+
+@pytest.fixture
+def sequences(tmp_path: Path) -> PreparedDataset:
+    return write_small_sequences(tmp_path / "sequences")
+
+
+def joined(batches: list[CtrBatch]) -> dict[str, np.ndarray[Any, Any]]:
+    columns = {name: torch.cat([batch.columns[name] for batch in batches]).numpy() for name in batches[0].columns}
+    return columns | {"label": torch.cat([batch.label_B for batch in batches]).numpy()}
+
+
+def test_a_split_holds_the_rows_and_fields_of_the_parquet_files(interactions: PreparedDataset) -> None:
+    rows, users, items = (read_table(interactions.folder / f"{name}.parquet") for name in ("rows", "users", "items"))
+    for split, schema in interactions.schema.splits.items():
+        source = open_rows(interactions, split, "repeat")
+        chosen = rows[schema.column] == schema.code
+        found = joined(list(source.batches(100)))
+        assert len(source) == schema.rows == chosen.sum()
+        assert list(found) == [*(field.name for field in interactions.fields), "label"]
+        for name in ("user_id", "item_id", "timestamp", "label"):
+            assert found[name].tolist() == rows[name][chosen].tolist()
+        for name, column in users.items():
+            assert found[name].tolist() == column[rows["user_id"][chosen]].tolist()
+        for name, column in items.items():
+            assert found[name].tolist() == column[rows["item_id"][chosen]].tolist()
+        assert source.distinct_items().tolist() == sorted(set(rows["item_id"][chosen].tolist()))
+
+
+def test_types_and_shapes(interactions: PreparedDataset) -> None:
+    batch = next(open_rows(interactions, "base", "repeat").batches(7))
+    assert len(batch) == 7
+    for field in interactions.fields:
+        column = batch.columns[field.name]
+        assert column.dtype == (torch.float32 if field.kind == "number" else torch.int32)
+        assert column.shape == ((7, field.length) if field.kind == "sequence" else (7,))
+    assert batch.label_B.dtype == torch.float32
+
+
+def test_batches_cover_all_rows_once_in_an_order_that_depends_on_the_seed_alone(interactions: PreparedDataset) -> None:
+    source = open_rows(interactions, "base", "repeat")
+
+    def order(seed: int | None, batch_size: int = 64) -> list[tuple[int, int, float]]:
+        batches = list(source.batches(batch_size, shuffle_seed=seed))
+        assert [len(batch) for batch in batches[:-1]] == [batch_size] * (len(batches) - 1)
+        found = joined(batches)
+        return list(zip(*(found[name].tolist() for name in ("user_id", "item_id", "timestamp")), strict=True))
+
+    torch.manual_seed(1)
+    first = order(3)
+    torch.manual_seed(2)
+    assert order(3) == first == order(3, batch_size=1000)
+    assert order(4) != first != order(None)
+    assert sorted(order(4)) == sorted(first) == sorted(order(None))
+
+
+def test_shuffling_leaves_the_global_generators_alone(
+    interactions: PreparedDataset, sequences: PreparedDataset
+) -> None:
+    before, before_numpy = torch.get_rng_state(), np.random.get_state()[1].copy()  # type: ignore[index,union-attr]
+    list(open_rows(interactions, "base", "repeat").batches(50, shuffle_seed=1))
+    list(open_sequences(sequences, "train", "repeat").batches(50, shuffle_seed=1))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert np.array_equal(np.random.get_state()[1], before_numpy)  # type: ignore[index]
+
+
+def test_the_item_table_has_the_columns_with_an_items_role(interactions: PreparedDataset) -> None:
+    items = read_table(interactions.folder / "items.parquet")
+    table = open_rows(interactions, "warm_a", "repeat").items
+    assert set(table.columns) == {"item_id", "year", "title", "genres", "count"}
+    for name, column in items.items():
+        assert table.columns[name].tolist() == column.tolist()
+    picked = table.select(torch.tensor([5, 0, 5]))
+    assert picked["item_id"].tolist() == [5, 0, 5]
+    assert picked["genres"].tolist() == items["genres"][[5, 0, 5]].tolist()
+
+
+def test_counts_can_be_taken_from_some_splits_alone(interactions: PreparedDataset) -> None:
+    rows = read_table(interactions.folder / "rows.parquet")
+    source = open_rows(interactions, "test", "repeat", count_splits=("base", "warm_a"))
+    largest = np.bincount(rows["item_id"]).max()
+    seen = (rows["split"] == 0) | (rows["split"] == 1)
+    expected = np.bincount(rows["item_id"][seen], minlength=interactions.schema.items) / largest
+    assert source.items.columns["count"].numpy() == pytest.approx(expected)
+    found = joined(list(source.batches(64)))
+    assert found["count"] == pytest.approx(expected[found["item_id"]])
+    assert open_rows(interactions, "test", "repeat", count_splits=()).items.columns["count"].abs().sum() == 0
+    every = tuple(interactions.schema.splits)[:5]
+    whole = open_rows(interactions, "test", "repeat", count_splits=every).items.columns["count"].numpy()
+    prepared = open_rows(interactions, "test", "repeat").items.columns["count"].numpy()
+    assert np.abs(whole - prepared).max() > 0, "rows in no split count only in the prepared column"
+    kept = [
+        item for item in range(interactions.schema.items) if not (rows["split"][rows["item_id"] == item] == -1).any()
+    ]
+    assert whole[kept] == pytest.approx(prepared[kept])
+
+
+def test_a_row_in_two_splits_counts_once(interactions: PreparedDataset) -> None:
+    base = open_rows(interactions, "base", "repeat", count_splits=("base",)).items.columns["count"]
+    both = open_rows(interactions, "base", "repeat", count_splits=("base", "validation_base")).items.columns["count"]
+    assert torch.equal(base, both)
+
+
+@pytest.mark.parametrize("split", ["base", "warm_a", "warm_b", "warm_c", "test"])
+def test_a_search_cannot_open_the_rows_of_the_repeats(interactions: PreparedDataset, split: str) -> None:
+    with pytest.raises(TestDataError, match=f"a search may not read '{split}'"):
+        open_rows(interactions, split, "search")
+    with pytest.raises(TestDataError, match=f"a search may not read '{split}'"):
+        open_rows(interactions, "validation_base", "search", count_splits=(split,))
+    assert len(open_rows(interactions, f"validation_{split}", "search")) > 0
+
+
+def test_a_search_reads_train_and_validation_sequences_only(sequences: PreparedDataset) -> None:
+    assert len(open_sequences(sequences, "train", "search")) == 400
+    assert len(open_sequences(sequences, "validation", "search")) == 50
+    with pytest.raises(TestDataError, match="a search may not read 'test'"):
+        open_sequences(sequences, "test", "search")
+
+
+def test_unknown_splits_and_the_wrong_kind_are_one_line(
+    interactions: PreparedDataset, sequences: PreparedDataset
+) -> None:
+    with pytest.raises(InputError, match=r"interactions: no split 'warm_d'; did you mean 'warm_"):
+        open_rows(interactions, "warm_d", "search")
+    with pytest.raises(InputError, match="sequences: holds sequences, interactions are needed"):
+        open_rows(sequences, "train", "search")
+    with pytest.raises(InputError, match="interactions: holds interactions, sequences are needed"):
+        open_sequences(interactions, "base", "search")
+
+
+def test_sequences_are_those_of_the_parquet_file(sequences: PreparedDataset) -> None:
+    table = read_table(sequences.folder / "train.parquet")
+    source = open_sequences(sequences, "train", "search")
+    batches = list(source.batches(64))
+    assert torch.cat([batch.history_BL for batch in batches]).tolist() == table["history"].tolist()
+    assert torch.cat([batch.length_B for batch in batches]).tolist() == table["length"].tolist()
+    assert torch.cat([batch.target_B for batch in batches]).tolist() == table["target"].tolist()
+    shuffled = list(source.batches(64, shuffle_seed=1))
+    again = list(source.batches(64, shuffle_seed=1))
+    assert all(torch.equal(a.history_BL, b.history_BL) for a, b in zip(shuffled, again, strict=True))
+    examples = sorted(
+        (*history, target)
+        for batch in shuffled
+        for history, target in zip(batch.history_BL.tolist(), batch.target_B.tolist(), strict=True)
+    )
+    stored = zip(table["history"].tolist(), table["target"].tolist(), strict=True)
+    assert examples == sorted((*history, target) for history, target in stored)
+
+
+def test_writing_into_a_batch_or_an_item_table_changes_nothing_on_disk(interactions: PreparedDataset) -> None:
+    source = open_rows(interactions, "base", "repeat")
+    source.items.columns["count"].fill_(7.0)
+    next(source.batches(10)).columns["title"].fill_(7)
+    fresh = open_rows(interactions, "base", "repeat").items.columns
+    items = read_table(interactions.folder / "items.parquet")
+    assert fresh["count"].tolist() == items["count"].tolist()
+    assert fresh["title"].tolist() == items["title"].tolist()
+
+
+def _open_and_sum(folder: Path, dataset: PreparedDataset, queue: Any) -> None:
+    source = open_rows(dataset, "base", "repeat")
+    queue.put(sum(int(batch.columns["item_id"].sum()) for batch in source.batches(100)))
+
+
+def test_processes_that_race_decode_into_one_folder(interactions: PreparedDataset) -> None:
+    fork = multiprocessing.get_context("fork")
+    queue = fork.Queue()
+    processes = [fork.Process(target=_open_and_sum, args=(interactions.folder, interactions, queue)) for _ in range(4)]
+    for process in processes:
+        process.start()
+    sums = [queue.get(timeout=60) for _ in processes]
+    for process in processes:
+        process.join()
+    assert len(set(sums)) == 1
+    resident = interactions.folder / "resident"
+    assert sorted(path.name for path in resident.iterdir()) == sorted([interactions.hash[:16], "lock"])
+
+
+def copied_kilobytes(folder: Path) -> int:
+    """Copies that this process made of pages of mapped files under a folder, in KiB."""
+    copied, inside = 0, False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if re.match(r"[0-9a-f]+-[0-9a-f]+ ", line):
+            inside = str(folder) in line
+        elif inside and line.startswith("Anonymous:"):
+            copied += int(line.split()[1])
+    return copied
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="no /proc/self/smaps on this system")
+def test_reading_makes_no_copy_of_the_mapped_pages(interactions: PreparedDataset) -> None:
+    source = open_rows(interactions, "base", "repeat")
+    assert str(interactions.folder) in Path("/proc/self/smaps").read_text(), "the arrays are mapped"
+    list(source.batches(64, shuffle_seed=0))
+    assert copied_kilobytes(interactions.folder) == 0
+    source.items.columns["title"].fill_(1)
+    assert copied_kilobytes(interactions.folder) > 0, "what was written is this process's own"
+
+
+def test_damaged_files_are_one_line(interactions: PreparedDataset) -> None:
+    rows = interactions.folder / "rows.parquet"
+    whole = rows.read_bytes()
+    rows.write_bytes(whole[:100])
+    with pytest.raises(DataError, match=r"rows\.parquet: cannot be read") as error:
+        open_rows(interactions, "base", "repeat")
+    assert "\n" not in str(error.value)
+    rows.write_bytes(whole)
+    open_rows(interactions, "base", "repeat")
+    array = interactions.folder / "resident" / interactions.hash[:16] / "rows.npy"
+    array.write_bytes(array.read_bytes()[:-8])
+    with pytest.raises(DataError, match=r"rows\.npy: cannot be read .* it is decoded again"):
+        open_rows(interactions, "base", "repeat")
+
+
+def test_rows_that_are_not_the_schemas_are_refused(interactions: PreparedDataset) -> None:
+    schema = json.loads((interactions.folder / "schema.json").read_text())
+    schema["splits"]["test"]["rows"] += 1
+    wrong = PreparedDataset(interactions.folder, type(interactions.schema).model_validate(schema))
+    with pytest.raises(DataError, match=r"split test has [\d,]+ rows, schema\.json says"):
+        open_rows(wrong, "base", "repeat")
+    assert [path.name for path in (interactions.folder / "resident").iterdir()] == ["lock"]
+
+
+def test_a_full_disk_leaves_no_array(interactions: PreparedDataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: Any, **options: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(np, "save", full)
+    with pytest.raises(DataError, match=r"cannot be written \(No space left on device\)"):
+        open_rows(interactions, "base", "repeat")
+    assert [path.name for path in (interactions.folder / "resident").iterdir()] == ["lock"]
