@@ -80,7 +80,8 @@ def download(folder: Path, say: Say) -> None:
             md5=GROUPLENS_MD5,
         )
     except DataError as error:
-        say(f"{error}; taking the copy inside RecBole's wheel")
+        reason = str(error).partition("; put ")[0]
+        say(f"{reason}; taking the copy inside RecBole's wheel")
         fetch_wheel_and_unpack(
             "recbole==1.2.1",
             folder,

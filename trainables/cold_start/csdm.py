@@ -137,7 +137,7 @@ class CSDM(TrainedColdStartMethod):
         sigma: of the reverse steps (eq. 10); 0 is deterministic but for the U-Net's dropout.
         dropout: of h in the forward process (eq. 13).
         unet_dropout: of the U-Net's input.
-        unet_hidden: sizes of the U-Net's layers, outer and inner; neither paper nor notes give them.
+        unet_hidden: sizes of the U-Net's layers, outer and inner, which the paper does not give.
         time_size: size of the position encoding.
         generator_learning_rate: of the generator.
         repetitions: how often each batch is used (10 on ML-1M, 2 on Taobao).
@@ -220,6 +220,7 @@ class CSDM(TrainedColdStartMethod):
     @torch.no_grad()
     def generate(self, items: ItemTable, item_M: Tensor) -> Tensor:
         """Return warmed-up embeddings [M, D]."""
+        self.unet.train()
         columns = self._columns(items, item_M)
         return self._decoded(self._side_state(columns), columns)
 
