@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import logging
 import os
 import shutil
 import tempfile
@@ -55,6 +56,10 @@ def run_sweep(schedule: Schedule, places: Places, capacity: Capacity, watch: Wat
     # With fewer trials pending than slots, a slot stays empty: its actor never starts when others end often.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(max(1, int(capacity.cpus // table.threads)))
     from ray import tune
+
+    # A trial's failure is in its record; Tune would print its traceback over the progress display.
+    for name in ("ray.tune", "ray.air"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
     from harness.tune_search import ScheduleSearcher, StepWatcher
 

@@ -54,7 +54,7 @@ def show(name: str, action: Callable[[], object]) -> None:
     print(f"{name:42} {statistics.median(wall):8.3f} s wall {statistics.median(cpu):8.3f} s processor", flush=True)
 
 
-def main(data_root: Path, threads: int) -> None:
+def main(data_root: Path, threads: int = 2) -> None:
     torch.set_num_threads(threads)
     beauty = prepare("amazon-beauty", data_root)
     items, length = beauty.schema.items, beauty.schema.history_length
@@ -72,4 +72,4 @@ def main(data_root: Path, threads: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else torch.get_num_threads())
+    main(Path(sys.argv[1]), *(int(argument) for argument in sys.argv[2:]))

@@ -1,0 +1,29 @@
+"""All benchmarks, one after the other: `python -m tests.benchmarks [data root]`.
+
+The data root is that of `diffbench data prepare`; what it lacks is prepared there, from `$DIFFBENCH_DATA` or by download.
+They print ratios and rates, and assert nothing: absolute times differ between machines, ratios within a run hold.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from harness.datasets import catalog
+from harness.places import places
+from tests.benchmarks import bench_auc, bench_deepfm, bench_feed, bench_memory, bench_next_item, bench_sweep
+
+
+def main(data_root: Path) -> None:
+    for name in ("ml-1m", "amazon-beauty"):
+        catalog.prepare(name, data_root)
+    bench_auc.main()
+    bench_feed.main(data_root)
+    bench_memory.main(str(data_root / "prepared" / "ml-1m"))
+    bench_deepfm.main(data_root)
+    bench_next_item.main(data_root)
+    bench_sweep.main()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else places().data)

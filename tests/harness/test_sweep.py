@@ -1,0 +1,66 @@
+"""A table under Ray Tune, in a process of its own: a worker that dies, one that fails, and the others."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.measured import Measured, read_measured
+from harness.tune_search import KILLED
+from tests.doubles import SPARE
+from tests.harness.small_table import TABLE, SmallTable, small_next_item
+
+COMMAND = [sys.executable, "-m", "harness", "run", TABLE, "--cpus", "2"]
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> SmallTable:
+    rows = [
+        {"name": "Killed", "method": "kills_itself"},
+        {"name": "Raises", "method": "raises"},
+        {"name": "Last", "method": "last_item", "parameters": {"learning_rate": 0.1, "size": 4}},
+    ]
+    small = small_next_item(tmp_path_factory.mktemp("sweep"), rows=rows, seeds=[0, 1])
+    (small.places.results / TABLE / "published.csv").write_text("dataset,row,metric,value,flag\n")
+    return small
+
+
+def run(small: SmallTable, *arguments: str, spare: bool = False) -> subprocess.CompletedProcess[str]:
+    environment = small.environment | ({SPARE: "yes"} if spare else {})
+    command = [*COMMAND, *arguments]
+    return subprocess.run(command, check=False, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def by_row(small: SmallTable) -> dict[str, list[Measured]]:
+    rows: dict[str, list[Measured]] = {}
+    for record in read_measured(small.places.results / TABLE / "measured.parquet"):
+        rows.setdefault(record.row, []).append(record)
+    return rows
+
+
+def test_dead_and_failing_trials_are_recorded_and_do_not_stop_the_others(small: SmallTable) -> None:
+    done = run(small)
+    assert done.returncode == 1, done.stderr
+    rows = by_row(small)
+    assert [record.error for record in rows["Killed"]] == [KILLED] * 2
+    assert all("RuntimeError: the first line and the second" in record.error for record in rows["Raises"])
+    assert [record.status for record in rows["Last"]] == ["finished"] * 2
+    assert "failed" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_failed_trials_run_again_on_request_alone(small: SmallTable) -> None:
+    assert run(small, spare=True).returncode == 1
+    assert {record.status for record in by_row(small)["Killed"]} == {"failed"}
+    assert run(small, "--retry-failed", "--methods", "Killed", spare=True).returncode == 0
+    assert {record.status for record in by_row(small)["Killed"]} == {"finished"}
+
+
+def test_ray_and_this_process_give_the_same_bits(small: SmallTable, tmp_path: Path) -> None:
+    measured = {record.seed: record.metrics for record in by_row(small)["Last"]}
+    assert run(small, "--serial", "--methods", "Last", "--store", str(tmp_path / "other")).returncode == 0
+    assert {record.seed: record.metrics for record in by_row(small)["Last"]} == measured
+    assert len(measured) == 2
