@@ -219,6 +219,21 @@ def test_cold_start_table_shares_the_pretrained_backbone(
     assert set(started) <= {record.id for record in records if record}
 
 
+def test_tensorboard_writes_trials_studies_and_the_table(shell: Shell) -> None:
+    assert "no table has trials yet" in shell.refused("tensorboard", "--no-serve")
+    shell("run", TABLE, "--serial")
+    code, _, error = shell("tensorboard", "--no-serve")
+    assert code == 0, error
+    runs = {
+        str(path.parent.relative_to(shell.small.places.tensorboard))
+        for path in shell.small.places.tensorboard.rglob("events.*")
+    }
+    where = f"{TABLE}/{SEQUENCES}/Last"
+    assert {f"{where}/tuned/seed 0", f"{where}/search/00", f"{TABLE}/summary", "studies"} <= runs
+    _, _, error = shell("tensorboard", TABLE, "--no-serve")
+    assert "0 runs written" in error
+
+
 def test_doctor_names_what_it_finds(shell: Shell) -> None:
     code, out, _ = shell("doctor")
     assert "store" in out

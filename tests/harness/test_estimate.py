@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.estimate import Left, known_trials, left, wall_seconds
+from harness.record import TrialResult
+from harness.specs import TrialSpec
+from tests.harness.small_table import made_result, play, small_next_item
+
+
+def test_unknown_parts_make_the_whole_unknown() -> None:
+    known = Left("d", "a", "repeat", 4, 8.0)
+    assert wall_seconds([known, Left("d", "b", "repeat", 2, None)], slots=2) is None
+    assert wall_seconds([known, Left("d", "b", "repeat", 0, None)], slots=2) == pytest.approx(4.0)
+
+
+def test_what_is_left_takes_as_long_as_trials_like_it_took(tmp_path: Path) -> None:
+    def timed(spec: TrialSpec) -> TrialResult:
+        return made_result(spec).model_copy(update={"wall_seconds": 3.0 if spec.purpose == "search" else 5.0})
+
+    small = small_next_item(tmp_path)
+    fresh = small.schedule()
+    assert wall_seconds(left(fresh, []), slots=1) is None
+    play(fresh, small.store, timed, at_most=1)
+    parts = left(small.schedule(), known_trials(small.store))
+    assert [(part.purpose, part.trials) for part in parts] == [("search", 3), ("repeat", 3)]
+    assert wall_seconds(parts, slots=2) == pytest.approx((3 * 3.0 + 3 * 3.0) / 2)  # no repeat is known yet
+    play(small.schedule(), small.store, timed, at_most=4)
+    parts = left(small.schedule(), known_trials(small.store))
+    assert wall_seconds(parts, slots=1) == pytest.approx(2 * 5.0)

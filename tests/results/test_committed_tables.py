@@ -1,0 +1,56 @@
+"""The folders of `results/` as they are committed: their files fit each other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.measured import read_measured
+from harness.methods import MethodCatalog
+from harness.places import places
+from harness.running import open_table
+from harness.schedule import known_parameters
+from harness.specs import find_table
+from harness.tablerun import check_metrics
+from harness.tables import read_published, to_markdown
+
+RESULTS = Path(__file__).parent.parent.parent / "results"
+TABLES = sorted(str(path.parent.relative_to(RESULTS)) for path in RESULTS.glob("*/*/table.yaml"))
+
+
+@pytest.fixture(autouse=True)
+def checkout(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("DIFFBENCH_RESULTS", "DIFFBENCH_SEARCH_SPACES"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_table_and_published_cells_can_be_read(name: str) -> None:
+    spec, folder = find_table(name, RESULTS)
+    check_metrics(spec)
+    read_published(folder / "published.csv", spec)
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_rows_name_methods_and_parameters_that_exist(name: str) -> None:
+    spec, _ = find_table(name, RESULTS)
+    catalog = MethodCatalog(places().search_spaces)
+    for row in spec.rows:
+        if row.method is not None:
+            assert set(row.parameters) <= set(known_parameters(row, catalog, spec.task))
+
+
+@pytest.mark.parametrize("name", [name for name in TABLES if (RESULTS / name / "table.md").exists()])
+def test_markdown_is_what_the_measured_trials_give(name: str) -> None:
+    assert (RESULTS / name / "table.md").read_text(encoding="utf-8") == to_markdown(open_table(name, places()))
+
+
+@pytest.mark.parametrize("name", [name for name in TABLES if (RESULTS / name / "measured.parquet").exists()])
+def test_measured_trials_are_all_of_one_data_and_of_the_tables_seeds(name: str) -> None:
+    spec, folder = find_table(name, RESULTS)
+    records = read_measured(folder / "measured.parquet")
+    assert {record.dataset for record in records} <= set(spec.datasets)
+    assert {record.seed for record in records} <= set(spec.seeds)
+    for dataset in {record.dataset for record in records}:
+        assert len({record.data_hash for record in records if record.dataset == dataset}) == 1

@@ -1,0 +1,63 @@
+"""What the README tells a reader to type exists as written."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness import cli
+from harness.datasets import catalog
+from harness.specs import find_table
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```sh\n(.*?)```", README, flags=re.DOTALL)
+LINES = [line.split("#")[0].strip() for block in BLOCKS for line in block.splitlines()]
+INLINE = re.findall(r"`(diffbench [^`]+)`", README)
+COMMANDS = [line for line in [*LINES, *INLINE] if line.startswith("diffbench ")]
+
+
+def test_there_are_commands() -> None:
+    assert len(COMMANDS) >= 8
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_command_and_its_options_exist(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = command.split()[1:]
+    names = [word for word in words if re.fullmatch(r"[a-z]+", word)]
+    path = names[:2] if names[0] == "data" else names[:1]
+    monkeypatch.setattr(sys, "argv", ["diffbench", *path, "--help"])
+    monkeypatch.setenv("COLUMNS", "200")
+    with pytest.raises(SystemExit) as leaving:
+        cli.main()
+    assert not leaving.value.code
+    printed = capsys.readouterr().out
+    for option in re.findall(r"--[a-z-]+", command):
+        assert option in printed
+
+
+@pytest.mark.parametrize("table", sorted(set(re.findall(r"\b(?:csdm|preferdiff|quickstart)/[a-z0-9-]+", README))))
+def test_table_exists(table: str) -> None:
+    spec, _ = find_table(table, ROOT / "results")
+    assert spec.rows
+
+
+@pytest.mark.parametrize("target", [line.split()[1] for line in LINES if line.startswith("make ")])
+def test_make_target_exists(target: str) -> None:
+    assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize("link", re.findall(r"\]\((?!http)([^)]+)\)", README))
+def test_link_leads_somewhere(link: str) -> None:
+    assert (ROOT / link).exists()
+
+
+def test_every_dataset_it_names_is_in_the_catalog() -> None:
+    named = set(re.findall(r"`((?:ml|amazon)-[a-z0-9-]+)`", README)) - {"-leave-one-out"}
+    assert named
+    assert named <= set(catalog.dataset_names())
