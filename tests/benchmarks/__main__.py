@@ -1,6 +1,7 @@
 """All benchmarks, one after the other: `python -m tests.benchmarks [data root]`.
 
-The data root is that of `diffbench data prepare`; what it lacks is prepared there. They print ratios and rates, and assert nothing: absolute times differ between machines, ratios within a run hold.
+The data root is that of `diffbench data prepare`; what it lacks is prepared there. They print ratios and rates, and
+assert nothing: absolute times differ between machines, ratios within a run hold.
 """
 
 from __future__ import annotations
