@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -12,8 +11,8 @@ import typer
 from rich.console import Console
 
 from harness.errors import DiffbenchError
-from harness.places import Places, places
-from harness.tablerun import Options, TableRun
+from harness.places import places
+from harness.tablerun import Options
 from harness.tables import Table
 
 WIDTH = 170
@@ -120,12 +119,12 @@ def run(
     serial: Annotated[bool, typer.Option("--serial", help="One trial after the other in this process.")] = False,
 ) -> None:
     """Search and repeat what is missing of a table, then show it."""
-    from harness.running import run_table
+    from harness.running import run_table, table_of_run
 
     options = Options(table, datasets, methods, seeds, published, tuple(set_ or ()), retry_failed)
     here = places(store)
     table_run, failures = run_table(options, here, _say, address=address, cpus=cpus, serial=serial)
-    _show(table_run, here, Format.text)
+    _print(table_of_run(table_run, here), Format.text)
     raise typer.Exit(1 if failures else 0)
 
 
@@ -155,7 +154,7 @@ def show(
     """Show a table: published beside measured, from the trials that its folder keeps."""
     from harness.running import open_table
 
-    _print_table(table, places(), format_, open_table)
+    _print(open_table(table, places()), format_)
 
 
 @app.command()
@@ -183,24 +182,17 @@ def doctor(store: StoreOption = None) -> None:
     raise typer.Exit(2 if problems else 0)
 
 
-def _show(table_run: TableRun, here: Places, format_: Format) -> None:
-    from harness.running import table_of_run
-
-    _print_table(table_run.name, here, format_, lambda name, where: table_of_run(table_run, where))
-
-
-def _print_table(name: str, here: Places, format_: Format, opened: Callable[[str, Places], Table]) -> None:
+def _print(table: Table, format_: Format) -> None:
     from harness import tables
 
-    table = opened(name, here)
-    if format_ is Format.text:
-        console = Console()
-        if not console.is_terminal:  # a file or a pipe has no width of its own
-            console = Console(width=WIDTH)
-        console.print(tables.to_terminal(table))
-    else:
+    if format_ is not Format.text:
         render = {Format.md: tables.to_markdown, Format.csv: tables.to_csv, Format.latex: tables.to_latex}[format_]
         print(render(table), end="")
+        return
+    console = Console()
+    if not console.is_terminal:  # a file or a pipe has no width of its own
+        console = Console(width=WIDTH)
+    console.print(tables.to_terminal(table))
 
 
 def _say(message: str) -> None:

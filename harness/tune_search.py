@@ -47,7 +47,8 @@ class ScheduleSearcher(Searcher):
             self.problem = str(error)
             return Searcher.FINISHED
         if job is None:
-            return Searcher.FINISHED if self._schedule.done and not self._jobs else None
+            # With nothing running, nothing can become ready any more: waiting would never end.
+            return None if self._jobs else Searcher.FINISHED
         self._jobs[trial_id] = job
         return {
             "spec": job.spec.model_dump_json(),
