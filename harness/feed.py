@@ -10,6 +10,7 @@ history, M distinct items.
 
 from __future__ import annotations
 
+import copy
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,6 +32,7 @@ from trainables.base import CtrBatch, Field, ItemTable, SequenceBatch
 COUNT = "count"
 LABEL = Field("label", "number", 1, "context")
 USER_ID, ITEM_ID = "user_id", "item_id"
+TIMESTAMP = "timestamp"
 TABLE_OF_ROLE = {"user_id": "rows", "item_id": "rows", "context": "rows", "user": "users", "item": "items"}
 SEQUENCE_COLUMNS = ("history", "length", "target")
 
@@ -105,6 +107,28 @@ class ResidentRows:
         """Return the ids of the items that occur here, ascending, int64 [M]."""
         item_M: NDArray[np.int64] = np.unique(self._rows.integers(ITEM_ID)[self._row_S]).astype(np.int64)
         return torch.from_numpy(item_M)
+
+    def item_quarters(self, seed: int) -> tuple[ResidentRows, ResidentRows, ResidentRows, ResidentRows]:
+        """Return four equal quarters of every item's rows by time, aligned by item; see `RowSource`.
+
+        Time is the field `timestamp`, in float32; rows of one time, or all rows where there is no such field, keep
+        their stored order.
+        """
+        item_S = self._rows.integers(ITEM_ID)[self._row_S]
+        time_S = self._rows.integers(TIMESTAMP)[self._row_S].view(np.float32) if TIMESTAMP in self._names else item_S
+        order_S = np.lexsort((time_S, item_S))
+        row_S, item_S = self._row_S[order_S], item_S[order_S]
+        rows_I = np.bincount(item_S)
+        place_S = np.arange(len(item_S)) - (rows_I.cumsum() - rows_I)[item_S]
+        quarter_S = place_S // np.maximum(rows_I // 4, 1)[item_S]
+        quarter_S[place_S >= (rows_I // 4 * 4)[item_S]] = 4
+        first, second, third, fourth = (self._of(_ordered(row_S[quarter_S == quarter], seed)) for quarter in range(4))
+        return first, second, third, fourth
+
+    def _of(self, row_S: NDArray[np.int32]) -> ResidentRows:
+        rows = copy.copy(self)
+        rows._row_S = row_S
+        return rows
 
     def _batch(self, row_B: NDArray[np.int32]) -> CtrBatch:
         rows_BC = self._rows.matrix.take(row_B, axis=0)  # `take` is several times faster than indexing

@@ -6,6 +6,10 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
+
+# Small tensors gain nothing from more threads, and on a busy machine the threads wait for each other.
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -91,6 +91,12 @@ class RowSource(Protocol):
     def distinct_items(self) -> Tensor:
         """Return the ids of the items that occur here, ascending, int64 [M]."""
 
+    def item_quarters(self, seed: int) -> tuple[RowSource, RowSource, RowSource, RowSource]:
+        """Return four equal quarters of every item's rows, the earliest rows first, the last one to three left out.
+
+        One shuffle for all four: row k, in stored order, is of the same item in each.
+        """
+
 
 @dataclass(frozen=True)
 class SequenceBatch:
@@ -129,6 +135,10 @@ class FieldValues:
         before, after = self.embedded_BFD[:, : self.item_field], self.embedded_BFD[:, self.item_field + 1 :]
         return replace(self, embedded_BFD=torch.cat([before, item_BD.unsqueeze(1), after], dim=1))
 
+    def without_item(self) -> FieldValues:
+        """Return the same values with zeros for item-ID embeddings."""
+        return self.with_item(torch.zeros_like(self.embedded_BFD[:, self.item_field]))
+
 
 class CtrModel(nn.Module, ABC):
     """A click-through-rate model that keeps its embeddings by field.
@@ -155,6 +165,15 @@ class CtrModel(nn.Module, ABC):
     def forward(self, batch: CtrBatch) -> Tensor:
         """Return logits [B]."""
         return self.interact(self.embed(batch))
+
+    def item_to_logits(self, values: FieldValues) -> Callable[[Tensor], Tensor]:
+        """Return the function from item-ID embeddings [B, D] to logits [B], all other values staying as they are.
+
+        It gives what `interact(values.with_item(item_BD))` gives, up to rounding; a backbone overrides this where it
+        can compute once what does not depend on the item. For a caller that tries many embeddings on one batch while
+        the backbone is frozen: the function may hold on to the parameters as they were at this call.
+        """
+        return lambda item_BD: self.interact(values.with_item(item_BD))
 
 
 class ColdStartMethod(nn.Module, ABC):

@@ -1,14 +1,15 @@
 """The layers that click-through-rate models share: embeddings by field, and the MLP.
 
 Legend: B rows of a batch, C looked-up positions of a row (one a category, L a sequence), F embedded fields,
-N numeric fields, L positions of a sequence, D embedding size, V rows of a table, I items.
+N numeric fields, L positions of a sequence, D embedding size, V rows of a table, I items, P pairs of fields,
+X inputs of an MLP, K those of them that change, H outputs of its first layer.
 """
 
 from __future__ import annotations
 
 from abc import ABC
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -171,6 +172,10 @@ class NumberFields(nn.Module):
         """Scale each number's vector."""
         return numbers_BN.unsqueeze(2) * self.vector_ND
 
+    def beside(self, values: FieldValues) -> Tensor:
+        """Return the embedded fields, then the numbers as fields [B, F + N, D]."""
+        return torch.cat([values.embedded_BFD, self(values.numbers_BN)], dim=1)
+
 
 class MLP(nn.Sequential):
     """Linear → BatchNorm → ReLU → Dropout for each hidden size, then one logit: [B, inputs] → [B]."""
@@ -181,6 +186,35 @@ class MLP(nn.Sequential):
             layers += [nn.Linear(inputs, size), nn.BatchNorm1d(size), nn.ReLU(), Dropout(dropout)]
             inputs = size
         super().__init__(*layers, nn.Linear(inputs, 1), nn.Flatten(0))
+
+    def part_to_logits(self, rest_BX: Tensor, changing_K: Tensor) -> Callable[[Tensor], Tensor]:
+        """Return the function from some of the inputs [B, K] to logits [B], the others staying as they are.
+
+        `changing_K` has the positions of those inputs among the X, int64; `rest_BX` is zero there.
+        """
+        first, others = cast(nn.Linear, self[0]), list(self)[1:]
+        rest_BH = first(rest_BX)
+        weight_KH = first.weight.index_select(1, changing_K).T
+
+        def logits(part_BK: Tensor) -> Tensor:
+            hidden = torch.addmm(rest_BH, part_BK, weight_KH)
+            for layer in others:
+                hidden = layer(hidden)
+            return hidden
+
+        return logits
+
+
+def item_columns(values: FieldValues) -> Tensor:
+    """Return the positions of the item-ID embedding among the inputs of an MLP over all fields, int64 [D]."""
+    size = values.embedded_BFD.shape[2]
+    return torch.arange(size, device=values.embedded_BFD.device) + values.item_field * size
+
+
+def field_pairs(fields_BFD: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the first and the second fields of all pairs i < j, each [B, P, D], in the order (0, 1), (0, 2), …."""
+    first_P, second_P = torch.triu_indices(fields_BFD.shape[1], fields_BFD.shape[1], 1, device=fields_BFD.device)
+    return fields_BFD.index_select(1, first_P), fields_BFD.index_select(1, second_P)
 
 
 class _PairwiseInteractions(torch.autograd.Function):
@@ -195,10 +229,11 @@ class _PairwiseInteractions(torch.autograd.Function):
         return squares_B.mul_(0.5)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad_B: Tensor) -> Tensor:
         saved: tuple[Tensor, Tensor] = ctx.saved_tensors
         fields_BFD, total_BD = saved
+        if torch.is_grad_enabled():  # this gradient will be differentiated, which needs the sum's own history
+            return (fields_BFD.sum(dim=1, keepdim=True) - fields_BFD) * grad_B[:, None, None]
         return (total_BD.unsqueeze(1) - fields_BFD).mul_(grad_B[:, None, None])
 
 

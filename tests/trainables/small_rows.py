@@ -1,17 +1,18 @@
 """Twelve items, nine users, every kind of field: rows for the tests of click-through-rate models.
 
+A user likes an item whose year has the user's parity.
+
 Legend: B rows, I items, L positions of a sequence.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-
 import torch
-from torch import Tensor
 
 from trainables.base import CtrBatch, Field, ItemTable
+from trainables.cold_start.conformance import RowsInMemory as SmallRows
+
+__all__ = ["FIELDS", "ITEMS", "USERS", "SmallRows", "item_table", "small_rows"]
 
 USERS, ITEMS = 9, 12
 FIELDS = (
@@ -28,28 +29,6 @@ def item_table() -> ItemTable:
     item_I = torch.arange(ITEMS, dtype=torch.int32)
     title_IL = torch.stack([1 + item_I % 6, (item_I % 2) * (1 + item_I % 3), torch.zeros_like(item_I)], dim=1)
     return ItemTable({"year": item_I % 4, "title": title_IL, "count": item_I / ITEMS})
-
-
-@dataclass(frozen=True)
-class SmallRows:
-    """Rows in memory: a `RowSource`. A user likes an item whose year has the user's parity."""
-
-    batch: CtrBatch
-    items: ItemTable
-
-    def __len__(self) -> int:
-        return len(self.batch)
-
-    def batches(self, batch_size: int, *, shuffle_seed: int | None = None) -> Iterator[CtrBatch]:
-        order_B = torch.arange(len(self))
-        if shuffle_seed is not None:
-            order_B = torch.randperm(len(self), generator=torch.Generator().manual_seed(shuffle_seed))
-        for index_B in order_B.split(batch_size):
-            columns = {name: column[index_B] for name, column in self.batch.columns.items()}
-            yield CtrBatch(columns, self.batch.label_B[index_B])
-
-    def distinct_items(self) -> Tensor:
-        return self.batch.columns["item_id"].long().unique()
 
 
 def small_rows(rows: int = 64, *, items: tuple[int, int] = (0, ITEMS), seed: int = 0) -> SmallRows:

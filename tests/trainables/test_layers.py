@@ -6,7 +6,15 @@ from torch import Tensor
 
 from tests.trainables.small_rows import FIELDS, small_rows
 from trainables.base import Field
-from trainables.layers import MLP, Dropout, FieldEmbeddings, FieldSums, gather_rows, pairwise_interactions
+from trainables.layers import (
+    MLP,
+    Dropout,
+    FieldEmbeddings,
+    FieldSums,
+    field_pairs,
+    gather_rows,
+    pairwise_interactions,
+)
 
 
 def test_gathered_rows_and_their_gradient_are_those_of_indexing() -> None:
@@ -82,3 +90,17 @@ def test_dropout_draws_neighbours_apart() -> None:
 def test_mlp_gives_one_logit_a_row() -> None:
     assert MLP(7, (5, 3), 0.2)(torch.randn(4, 7)).shape == (4,)
     assert [type(layer).__name__ for layer in MLP(7, (5,), 0.2)][:4] == ["Linear", "BatchNorm1d", "ReLU", "Dropout"]
+
+
+@pytest.mark.parametrize("hidden", [(), (5, 3)])
+def test_part_of_an_mlps_inputs_can_come_later(hidden: tuple[int, ...]) -> None:
+    mlp = MLP(6, hidden, 0.0).eval()
+    inputs_BX, changing_K = torch.randn(4, 6), torch.tensor([1, 2, 5])
+    rest_BX = inputs_BX.index_fill(1, changing_K, 0.0)
+    torch.testing.assert_close(mlp.part_to_logits(rest_BX, changing_K)(inputs_BX[:, changing_K]), mlp(inputs_BX))
+
+
+def test_field_pairs_are_in_order() -> None:
+    first_BPD, second_BPD = field_pairs(torch.arange(4.0).view(1, 4, 1))
+    assert first_BPD.flatten().tolist() == [0, 0, 0, 1, 1, 2]
+    assert second_BPD.flatten().tolist() == [1, 2, 3, 2, 3, 3]

@@ -7,36 +7,17 @@ D embedding size, L positions of a sequence, T diffusion steps.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from trainables.base import (
-    CtrBatch,
-    CtrModel,
-    DropoutRate,
-    Field,
-    FieldValues,
-    ItemTable,
-    Log,
-    NonNegativeFloat,
-    PositiveFloat,
-    PositiveInt,
-    RowSource,
-    field_named,
-    no_log,
-)
-from trainables.cold_start.training import TrainedColdStartMethod, training_only
+from trainables.base import CtrModel, DropoutRate, ItemTable, NonNegativeFloat, PositiveFloat, PositiveInt
+from trainables.cold_start.generator import BackboneMode, EmbeddingGenerator, PreparedBatch
 from trainables.diffusion.bridge import SideInformationBridge
 from trainables.diffusion.schedules import csdm_schedule
-from trainables.layers import Dropout, FieldSums, gather_rows
-
-COUNT = "count"
-"""The field that says how often an item occurs; the decoder gets it beside z̃_0."""
+from trainables.layers import Dropout, gather_rows
 
 
 class UNet(nn.Module):
@@ -81,39 +62,12 @@ def _positions(steps: int, size: int) -> Tensor:
     return F.pad(torch.cat([angle_TE.cos(), angle_TE.sin()], dim=1), (0, size - 2 * half))
 
 
-class SideInformation(nn.Module):
-    """The generator's own, standard-normal embeddings of an item's fields, concatenated with its numbers: [M, S]."""
-
-    def __init__(self, fields: Sequence[Field], embedding_size: int) -> None:
-        super().__init__()
-        self.sums = FieldSums([field for field in fields if field.kind != "number"], embedding_size)
-        self.numbers = [field.name for field in fields if field.kind == "number"]
-        self.size = len(self.sums.fields) * embedding_size + len(self.numbers)
-
-    def forward(self, columns: dict[str, Tensor]) -> Tensor:
-        """Return the side information [M, S] of these items' columns."""
-        embedded_MS = self.sums(columns).flatten(1)
-        return torch.cat([embedded_MS, *(columns[name].unsqueeze(1) for name in self.numbers)], dim=1)
-
-
-@dataclass(frozen=True)
-class _PreparedBatch:
-    """What all repetitions of a batch share: M are its items, each once, or each row's where a row draws alone."""
-
-    batch: CtrBatch
-    values: FieldValues
-    columns: dict[str, Tensor]
-    embedding_MD: Tensor
-    rows_M: Tensor
-    row_B: Tensor
-
-
-class CSDM(TrainedColdStartMethod):
+class CSDM(EmbeddingGenerator):
     """Generate item-ID embeddings from side information by a diffusion that the CTR loss supervises (eq. 5–13).
 
     `fit` is Algorithm 1 on the base rows: the frozen backbone sees generated embeddings, and the loss is
-    BCE + ρ · L_diff (eq. 9), with gradients through the whole reverse process. `adapt` first trains the item-ID
-    embeddings on the block, then the generator, and writes new embeddings for all new items.
+    BCE + ρ · L_diff (eq. 9), with gradients through the whole reverse process. For `adapt` and the arguments that are
+    not listed here see `EmbeddingGenerator`.
 
     What belongs to an item alone (side information, reverse process, decoder) is computed once for each distinct
     item of a batch, so that the dropout of these parts is drawn once an item and not once a row; L_diff weighs items
@@ -124,12 +78,6 @@ class CSDM(TrainedColdStartMethod):
 
     Args:
         backbone: the CTR model.
-        learning_rate: see `TrainedColdStartMethod`, as for the next five.
-        weight_decay: also the generator's.
-        epochs: of pretraining.
-        batch_size: also the generator's.
-        adapt_learning_rate: of the item-ID embeddings on a warm block.
-        adapt_epochs: passes over a warm block with the item-ID embeddings.
         rho: weight of L_diff (eq. 9); searched in {0.001, 0.01, 0.1, 1}.
         stride: s of the sub-sequence; searched in {5, 10}.
         steps: T.
@@ -139,19 +87,11 @@ class CSDM(TrainedColdStartMethod):
         unet_dropout: of the U-Net's input.
         unet_hidden: sizes of the U-Net's layers, outer and inner, which the paper does not give.
         time_size: size of the position encoding.
-        generator_learning_rate: of the generator.
         repetitions: how often each batch is used (10 on ML-1M, 2 on Taobao).
-        fit_epochs: passes over the base rows.
-        adapt_generator_epochs: passes over a warm block with the generator.
-        backbone_mode: while the generator trains, the frozen backbone is in `training` mode (batch statistics,
-            which move the running ones, and dropout: the release) or in `evaluation` mode.
         variant: `paper`, or `released`: the U-Net stays at its initial weights and h is weighted by c_t, not √c_t.
         train_unet: False leaves the U-Net at its initial weights, whatever the variant.
         reverse: `full` goes through the sub-sequence, `one_step` from its first step straight to z̃_0, and `none`
             leaves the diffusion out: z̃_0 = h, without L_diff.
-        side_fields: names of the fields that make up the side information; by default the item ID and every field
-            with an item's role.
-        draws: whether dropout and noise are drawn once an `item` of the batch or once a `row`.
     """
 
     def __init__(
@@ -177,7 +117,7 @@ class CSDM(TrainedColdStartMethod):
         repetitions: PositiveInt = 10,
         fit_epochs: PositiveInt = 1,
         adapt_generator_epochs: PositiveInt = 2,
-        backbone_mode: Literal["training", "evaluation"] = "training",
+        backbone_mode: BackboneMode = "training",
         variant: Literal["paper", "released"] = "paper",
         train_unet: bool = True,
         reverse: Literal["full", "one_step", "none"] = "full",
@@ -192,20 +132,21 @@ class CSDM(TrainedColdStartMethod):
             batch_size=batch_size,
             adapt_learning_rate=adapt_learning_rate,
             adapt_epochs=adapt_epochs,
+            generator_learning_rate=generator_learning_rate,
+            repetitions=repetitions,
+            fit_epochs=fit_epochs,
+            adapt_generator_epochs=adapt_generator_epochs,
+            backbone_mode=backbone_mode,
+            side_fields=side_fields,
+            draws=draws,
         )
-        self.rho, self.sigma, self.reverse, self.draws = rho, sigma, reverse, draws
-        self.generator_learning_rate = generator_learning_rate
-        self.repetitions, self.fit_epochs, self.adapt_generator_epochs = repetitions, fit_epochs, adapt_generator_epochs
-        self.backbone_mode = backbone_mode
+        self.rho, self.sigma, self.reverse = rho, sigma, reverse
 
         alpha, c = csdm_schedule(steps, beta)
         self.bridge = SideInformationBridge(alpha, c if variant == "released" else c.sqrt())
         self.sub_sequence = self.bridge.sub_sequence(stride)
 
         size = backbone.item_embedding.shape[1]
-        self.item_name = next(field.name for field in backbone.fields if field.role == "item_id")
-        self.has_count = any(field.name == COUNT and field.role == "item" for field in backbone.fields)
-        self.side = SideInformation(_side_fields(backbone.fields, side_fields), size)
         self.encode_side = nn.Linear(self.side.size, size)
         self.encode_embedding = nn.Linear(size, size)
         self.forward_dropout = Dropout(dropout)
@@ -213,23 +154,12 @@ class CSDM(TrainedColdStartMethod):
         self.decode = nn.Linear(size + self.has_count, size)
         self.unet_trains = train_unet and variant == "paper"
 
-    def fit(self, base: RowSource, *, seed: int, log: Log = no_log) -> None:
-        """Train the generator on the base rows, the backbone being frozen."""
-        self._train_generator("fit", base, self.fit_epochs, seed=seed, log=log)
-
     @torch.no_grad()
     def generate(self, items: ItemTable, item_M: Tensor) -> Tensor:
         """Return warmed-up embeddings [M, D]."""
         self.unet.train()
         columns = self._columns(items, item_M)
         return self._decoded(self._side_state(columns), columns)
-
-    def adapt(self, block: RowSource, new_item_M: Tensor, *, seed: int, log: Log = no_log) -> None:
-        """Train the item-ID embeddings, then the generator on the block, and rewrite all new items' embeddings."""
-        self.train_item_embeddings(block, seed=seed, log=log)
-        self._train_generator("adapt_generator", block, self.adapt_generator_epochs, seed=seed, log=log)
-        with torch.no_grad():
-            self.backbone.item_embedding[new_item_M] = self.generate(block.items, new_item_M)
 
     def diffusion_loss(self, embedding_MD: Tensor, h_MD: Tensor, rows_M: Tensor) -> Tensor:
         """Return the simplified L_diff, the squared error of the predicted noise, items weighted by their rows."""
@@ -244,52 +174,7 @@ class CSDM(TrainedColdStartMethod):
         modules = [self.side, self.encode_side, self.encode_embedding, self.decode]
         return [p for module in [*modules, *([self.unet] if self.unet_trains else [])] for p in module.parameters()]
 
-    def _train_generator(self, stage: str, rows: RowSource, epochs: int, *, seed: int, log: Log) -> None:
-        parameters = self._generator_parameters()
-        optimizer = self.optimizer(parameters, self.generator_learning_rate)
-        self.train()
-        self.backbone.train(self.backbone_mode == "training")
-        prepared: _PreparedBatch | None = None
-
-        def step(batch: CtrBatch) -> dict[str, Tensor]:
-            nonlocal prepared
-            if prepared is None or prepared.batch is not batch:
-                prepared = self._prepare(rows.items, batch)
-            losses = self._losses(prepared)
-            optimizer.zero_grad()
-            torch.stack(list(losses.values())).sum().backward()
-            optimizer.step()
-            return {name: loss.detach() for name, loss in losses.items()}
-
-        with training_only(self, parameters):
-            self.train_on(
-                stage,
-                rows,
-                step,
-                self.generator_learning_rate,
-                epochs,
-                repetitions=self.repetitions,
-                seed=seed,
-                log=log,
-            )
-
-    def _prepare(self, items: ItemTable, batch: CtrBatch) -> _PreparedBatch:
-        item_B = batch.columns[self.item_name].long()
-        if self.draws == "item":
-            item_M, row_B, rows_M = torch.unique(item_B, return_inverse=True, return_counts=True)
-        else:
-            item_M, row_B, rows_M = item_B, torch.arange(len(item_B)), torch.ones_like(item_B)
-        with torch.no_grad():
-            return _PreparedBatch(
-                batch=batch,
-                values=self.backbone.embed(batch),
-                columns=self._columns(items, item_M),
-                embedding_MD=self.backbone.item_embedding.index_select(0, item_M),
-                rows_M=rows_M.to(batch.label_B.dtype),
-                row_B=row_B,
-            )
-
-    def _losses(self, prepared: _PreparedBatch) -> dict[str, Tensor]:
+    def _losses(self, prepared: PreparedBatch) -> dict[str, Tensor]:
         h_MD = self._side_state(prepared.columns)
         generated_BD = gather_rows(self._decoded(h_MD, prepared.columns), prepared.row_B)
         logits_B = self.backbone.interact(prepared.values.with_item(generated_BD))
@@ -299,9 +184,6 @@ class CSDM(TrainedColdStartMethod):
             losses["weighted_diffusion_loss"] = self.rho * loss
         return losses
 
-    def _columns(self, items: ItemTable, item_M: Tensor) -> dict[str, Tensor]:
-        return {**items.select(item_M), self.item_name: item_M}
-
     def _side_state(self, columns: dict[str, Tensor]) -> Tensor:
         h_MD: Tensor = self.encode_side(self.side(columns))
         return h_MD
@@ -310,20 +192,5 @@ class CSDM(TrainedColdStartMethod):
         steps = {"full": self.sub_sequence, "one_step": self.sub_sequence[:1], "none": ()}[self.reverse]
         time_parts = dict(zip(steps, self.unet.time_part(torch.tensor(steps, dtype=torch.long)), strict=True))
         z0_MD = self.bridge.reverse(h_MD, lambda z_MD, t: self.unet(z_MD, time_parts[t]), steps, self.sigma)
-        count = [columns[COUNT].unsqueeze(1)] if self.has_count else []
-        embedding_MD: Tensor = self.decode(torch.cat([z0_MD, *count], dim=1))
+        embedding_MD: Tensor = self.decode(self._with_count(z0_MD, columns))
         return embedding_MD
-
-
-def _side_fields(fields: Sequence[Field], names: tuple[str, ...] | None) -> list[Field]:
-    if names is None:
-        return [field for field in fields if field.role in ("item_id", "item")]
-    known = [field.name for field in fields]
-    unknown = [name for name in names if name not in known]
-    if unknown:
-        raise ValueError(f"side_fields: no field {unknown[0]!r}; known: {', '.join(known)}")
-    chosen = [field_named(fields, name) for name in names]
-    for field in chosen:
-        if field.role not in ("item_id", "item"):
-            raise ValueError(f"side_fields: {field.name!r} has the role {field.role!r}; name fields of items only")
-    return chosen

@@ -115,41 +115,57 @@ class TrainedColdStartMethod(ColdStartMethod, ABC):
 
     def pretrain(self, base: RowSource, *, seed: int, log: Log = no_log) -> None:
         """Train the whole backbone on the hot items' rows."""
+        self.backbone.train()
         parameters = list(self.backbone.parameters())
-        self._train_backbone("pretrain", parameters, base, self.learning_rate, self.epochs, seed=seed, log=log)
+        self.minimize("pretrain", parameters, self.ctr_loss, base, self.learning_rate, self.epochs, seed=seed, log=log)
 
     def train_item_embeddings(self, block: RowSource, *, seed: int, log: Log = no_log) -> None:
         """Train the item-ID embeddings alone on a block."""
+        self.backbone.train()
         item = [self.backbone.item_embedding]
-        self._train_backbone("adapt", item, block, self.adapt_learning_rate, self.adapt_epochs, seed=seed, log=log)
+        rate, epochs = self.adapt_learning_rate, self.adapt_epochs
+        self.minimize("adapt", item, self.ctr_loss, block, rate, epochs, seed=seed, log=log)
 
-    def _train_backbone(
+    def ctr_loss(self, batch: CtrBatch) -> dict[str, Tensor]:
+        """Return the binary cross-entropy of the backbone."""
+        return {"loss": F.binary_cross_entropy_with_logits(self.backbone(batch), batch.label_B)}
+
+    def minimize(
         self,
         stage: str,
         parameters: list[nn.Parameter],
+        losses: Callable[[CtrBatch], dict[str, Tensor]],
         rows: RowSource,
         learning_rate: float,
         epochs: int,
         *,
-        seed: int,
+        repetitions: int = 1,
+        optimizer: torch.optim.Optimizer | None = None,
+        seed: int | None,
         log: Log,
     ) -> None:
-        optimizer = self.optimizer(parameters, learning_rate)
+        """Minimize the sum of a batch's losses over these parameters alone, with a fresh optimizer unless one is given.
+
+        For the rest see `train_on`.
+        """
+        optimizer = optimizer or self.optimizer(parameters, learning_rate)
 
         def step(batch: CtrBatch) -> dict[str, Tensor]:
-            loss = F.binary_cross_entropy_with_logits(self.backbone(batch), batch.label_B)
+            found = losses(batch)
             optimizer.zero_grad()
-            loss.backward()
+            torch.stack(list(found.values())).sum().backward()
             optimizer.step()
-            return {"loss": loss.detach()}
+            return {name: loss.detach() for name, loss in found.items()}
 
-        self.backbone.train()
-        with training_only(self.backbone, parameters):
-            self.train_on(stage, rows, step, learning_rate, epochs, seed=seed, log=log)
+        with training_only(self, parameters):
+            self.train_on(stage, rows, step, learning_rate, epochs, repetitions=repetitions, seed=seed, log=log)
 
-    def optimizer(self, parameters: list[nn.Parameter], learning_rate: float) -> torch.optim.Optimizer:
-        """Return a fresh Adam with the method's weight decay."""
-        return torch.optim.Adam(parameters, lr=learning_rate, weight_decay=self.weight_decay, fused=True)
+    def optimizer(
+        self, parameters: list[nn.Parameter], learning_rate: float, weight_decay: float | None = None
+    ) -> torch.optim.Optimizer:
+        """Return a fresh Adam, by default with the method's weight decay."""
+        decay = self.weight_decay if weight_decay is None else weight_decay
+        return torch.optim.Adam(parameters, lr=learning_rate, weight_decay=decay, fused=True)
 
     def train_on(
         self,
@@ -160,10 +176,12 @@ class TrainedColdStartMethod(ColdStartMethod, ABC):
         epochs: int,
         *,
         repetitions: int = 1,
-        seed: int,
+        seed: int | None,
         log: Log,
     ) -> None:
         """Run `step`, which returns its losses, on every batch `repetitions` times, and log the curves.
+
+        Rows are shuffled anew in each epoch, or taken in stored order where the seed is None.
 
         Raises:
             ValueError: there is no row to train on.
@@ -173,7 +191,7 @@ class TrainedColdStartMethod(ColdStartMethod, ABC):
             raise ValueError(f"{stage}: no rows to train on; prepare the dataset with a split that has some")
         self.curve.start()
         for epoch in range(epochs):
-            for batch in rows.batches(self.batch_size, shuffle_seed=seed + epoch):
+            for batch in rows.batches(self.batch_size, shuffle_seed=None if seed is None else seed + epoch):
                 if len(batch) == 1:
                     continue
                 for _ in range(repetitions):

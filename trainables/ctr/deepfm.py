@@ -5,13 +5,21 @@ Legend: B rows of a batch, F embedded fields, N numeric fields, D embedding size
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from trainables.base import DropoutRate, Field, FieldValues, PositiveInt
-from trainables.layers import MLP, EmbeddedCtrModel, NormalizationStart, NumberFields, Padding, pairwise_interactions
+from trainables.layers import (
+    MLP,
+    EmbeddedCtrModel,
+    NormalizationStart,
+    NumberFields,
+    Padding,
+    item_columns,
+    pairwise_interactions,
+)
 
 
 class DeepFM(EmbeddedCtrModel):
@@ -50,7 +58,15 @@ class DeepFM(EmbeddedCtrModel):
 
     def interact(self, values: FieldValues) -> Tensor:
         """Return logits [B]."""
-        fields_BFD = torch.cat([values.embedded_BFD, self.number_fields(values.numbers_BN)], dim=1)
+        fields_BFD = self.number_fields.beside(values)
         linear_B: Tensor = self.linear(values.numbers_BN).squeeze(1)
         deep_B: Tensor = self.mlp(fields_BFD.flatten(1))
         return linear_B + pairwise_interactions(fields_BFD) + deep_B
+
+    def item_to_logits(self, values: FieldValues) -> Callable[[Tensor], Tensor]:
+        """Return the function from item-ID embeddings [B, D] to logits [B], all other values staying as they are."""
+        others_BFD = self.number_fields.beside(values.without_item())
+        wide_B = self.linear(values.numbers_BN).squeeze(1) + pairwise_interactions(others_BFD)
+        sum_BD = others_BFD.sum(dim=1)
+        deep = self.mlp.part_to_logits(others_BFD.flatten(1), item_columns(values))
+        return lambda item_BD: wide_B + torch.linalg.vecdot(item_BD, sum_BD) + deep(item_BD)

@@ -17,11 +17,17 @@ def table(name):
     return spec, read_published(folder / "published.csv", spec)
 
 
+def printed_rows(spec, published):
+    """Return the names of the paper's own rows; a table may add rows of ours."""
+    return [row.name for row in spec.rows if any(key[1] == row.name for key in published)]
+
+
 @pytest.mark.parametrize(("name", "cells"), [("csdm/table1", 3 * 7 * 8), ("preferdiff/table1", 3 * 12 * 4)])
 def test_every_printed_cell_is_there(name, cells):
     spec, published = table(name)
     assert len(published) == cells
-    assert set(published) == {(d, row.name, m) for d in spec.datasets for row in spec.rows for m in spec.metrics}
+    printed = printed_rows(spec, published)
+    assert set(published) == {(d, row, m) for d in spec.datasets for row in printed for m in spec.metrics}
 
 
 @pytest.mark.parametrize(
@@ -58,10 +64,10 @@ def test_every_auc_that_falls_from_one_stage_to_the_next_by_the_rules_is_flagged
     spec, published = table("csdm/table1")
     stages = ["cold", "warm_a", "warm_b", "warm_c"]
     for dataset in spec.datasets:
-        for row in spec.rows:
-            values = [published[dataset, row.name, f"{stage}/auc"] for stage in stages]
+        for row in printed_rows(spec, published):
+            values = [published[dataset, row, f"{stage}/auc"] for stage in stages]
             falls = [after.value < before.value for before, after in itertools.pairwise(values)]
-            assert [bool(cell.flag) for cell in values] == [False, *falls], (dataset, row.name)
+            assert [bool(cell.flag) for cell in values] == [False, *falls], (dataset, row)
 
 
 def test_every_impossible_ndcg_is_flagged():
@@ -69,13 +75,13 @@ def test_every_impossible_ndcg_is_flagged():
     spec, published = table("preferdiff/table1")
     rounding = 1e-4
     for dataset in spec.datasets:
-        for row in spec.rows:
-            r5, n5, r10, n10 = (published[dataset, row.name, metric].value for metric in spec.metrics)
+        for row in printed_rows(spec, published):
+            r5, n5, r10, n10 = (published[dataset, row, metric].value for metric in spec.metrics)
             assert r5 / math.log2(6) - rounding <= n5 <= r5
             low = (r10 - r5 - rounding) / math.log2(11) - rounding
             high = (r10 - r5 + rounding) / math.log2(7) + rounding
             impossible = not low - 1e-9 <= n10 - n5 <= high + 1e-9
-            assert impossible == bool(published[dataset, row.name, "ndcg@10"].flag), (dataset, row.name)
+            assert impossible == bool(published[dataset, row, "ndcg@10"].flag), (dataset, row)
 
 
 @pytest.mark.parametrize("name", TABLES)

@@ -1,0 +1,178 @@
+"""What CVAR and CSDM share: a generator of item-ID embeddings that is trained through the frozen backbone.
+
+Legend: B rows of a batch, M items, D embedding size.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from trainables.base import CtrBatch, CtrModel, FieldValues, ItemTable, Log, RowSource, no_log
+from trainables.cold_start.side_information import SideInformation, chosen_side_fields, item_id_name
+from trainables.cold_start.training import TrainedColdStartMethod
+
+COUNT = "count"
+"""The field that says how often an item occurs; the decoder gets it beside the latent state."""
+
+BackboneMode = Literal["training", "evaluation"]
+
+
+@dataclass(frozen=True)
+class PreparedBatch:
+    """What all repetitions of a batch share: M are its items, each once, or each row's where a row draws alone."""
+
+    backbone: CtrModel
+    batch: CtrBatch
+    values: FieldValues
+    columns: dict[str, Tensor]
+    embedding_MD: Tensor
+    rows_M: Tensor
+    row_B: Tensor
+
+    @cached_property
+    def item_to_logits(self) -> Callable[[Tensor], Tensor]:
+        """The frozen backbone's function from item-ID embeddings [B, D] to logits [B]."""
+        with torch.no_grad():
+            return self.backbone.item_to_logits(self.values)
+
+
+class EmbeddingGenerator(TrainedColdStartMethod):
+    """A method that generates item-ID embeddings from side information and learns to by their effect on the CTR loss.
+
+    `fit` trains the generator on the base rows, the backbone being frozen. `adapt` first trains the item-ID
+    embeddings on the block, then the generator, and writes new embeddings for all new items.
+
+    Each batch is used `repetitions` times. What the frozen backbone embeds is gathered once a batch; what belongs to
+    an item alone is computed once for each distinct item of the batch, or for every row (`draws="row"`).
+
+    Args:
+        backbone: the CTR model.
+        learning_rate: see `TrainedColdStartMethod`, as for the next five.
+        weight_decay: also the generator's.
+        epochs: of pretraining.
+        batch_size: also the generator's.
+        adapt_learning_rate: of the item-ID embeddings on a warm block.
+        adapt_epochs: passes over a warm block with the item-ID embeddings.
+        generator_learning_rate: of the generator.
+        repetitions: how often each batch is used.
+        fit_epochs: passes over the base rows.
+        adapt_generator_epochs: passes over a warm block with the generator.
+        backbone_mode: while the generator trains, the frozen backbone is in `training` mode (batch statistics,
+            which move the running ones, and dropout: the release) or in `evaluation` mode.
+        side_fields: names of the fields that make up the side information; by default the item ID and every field
+            with an item's role.
+        draws: whether noise and dropout are drawn once an `item` of the batch or once a `row`.
+    """
+
+    def __init__(
+        self,
+        backbone: CtrModel,
+        *,
+        learning_rate: float,
+        weight_decay: float,
+        epochs: int,
+        batch_size: int,
+        adapt_learning_rate: float,
+        adapt_epochs: int,
+        generator_learning_rate: float,
+        repetitions: int,
+        fit_epochs: int,
+        adapt_generator_epochs: int,
+        backbone_mode: BackboneMode,
+        side_fields: tuple[str, ...] | None,
+        draws: Literal["item", "row"],
+    ) -> None:
+        super().__init__(
+            backbone,
+            learning_rate=learning_rate,
+            weight_decay=weight_decay,
+            epochs=epochs,
+            batch_size=batch_size,
+            adapt_learning_rate=adapt_learning_rate,
+            adapt_epochs=adapt_epochs,
+        )
+        self.generator_learning_rate = generator_learning_rate
+        self.repetitions, self.fit_epochs, self.adapt_generator_epochs = repetitions, fit_epochs, adapt_generator_epochs
+        self.backbone_mode, self.draws = backbone_mode, draws
+        self.item_name = item_id_name(backbone)
+        self.has_count = any(field.name == COUNT and field.role == "item" for field in backbone.fields)
+        self.side = SideInformation(
+            chosen_side_fields(backbone.fields, side_fields), int(backbone.item_embedding.shape[1])
+        )
+
+    def fit(self, base: RowSource, *, seed: int, log: Log = no_log) -> None:
+        """Train the generator on the base rows, the backbone being frozen."""
+        self._train_generator("fit", base, self.fit_epochs, seed=seed, log=log)
+
+    @abstractmethod
+    def generate(self, items: ItemTable, item_M: Tensor) -> Tensor:
+        """Return warmed-up embeddings [M, D]."""
+
+    def adapt(self, block: RowSource, new_item_M: Tensor, *, seed: int, log: Log = no_log) -> None:
+        """Train the item-ID embeddings, then the generator on the block, and rewrite all new items' embeddings."""
+        self.train_item_embeddings(block, seed=seed, log=log)
+        self._train_generator("adapt_generator", block, self.adapt_generator_epochs, seed=seed, log=log)
+        with torch.no_grad():
+            self.backbone.item_embedding[new_item_M] = self.generate(block.items, new_item_M)
+
+    @abstractmethod
+    def _generator_parameters(self) -> list[nn.Parameter]:
+        """Return what is trained."""
+
+    @abstractmethod
+    def _losses(self, prepared: PreparedBatch) -> dict[str, Tensor]:
+        """Return the losses, to be added, of a batch."""
+
+    def _train_generator(self, stage: str, rows: RowSource, epochs: int, *, seed: int, log: Log) -> None:
+        self.train()
+        self.backbone.train(self.backbone_mode == "training")
+        prepared: PreparedBatch | None = None
+
+        def losses(batch: CtrBatch) -> dict[str, Tensor]:
+            nonlocal prepared
+            if prepared is None or prepared.batch is not batch:
+                prepared = self._prepare(rows.items, batch)
+            return self._losses(prepared)
+
+        self.minimize(
+            stage,
+            self._generator_parameters(),
+            losses,
+            rows,
+            self.generator_learning_rate,
+            epochs,
+            repetitions=self.repetitions,
+            seed=seed,
+            log=log,
+        )
+
+    def _prepare(self, items: ItemTable, batch: CtrBatch) -> PreparedBatch:
+        item_B = batch.columns[self.item_name].long()
+        if self.draws == "item":
+            item_M, row_B, rows_M = torch.unique(item_B, return_inverse=True, return_counts=True)
+        else:
+            item_M, row_B, rows_M = item_B, torch.arange(len(item_B)), torch.ones_like(item_B)
+        with torch.no_grad():
+            return PreparedBatch(
+                backbone=self.backbone,
+                batch=batch,
+                values=self.backbone.embed(batch),
+                columns=self._columns(items, item_M),
+                embedding_MD=self.backbone.item_embedding.index_select(0, item_M),
+                rows_M=rows_M.to(batch.label_B.dtype),
+                row_B=row_B,
+            )
+
+    def _columns(self, items: ItemTable, item_M: Tensor) -> dict[str, Tensor]:
+        return {**items.select(item_M), self.item_name: item_M}
+
+    def _with_count(self, latent_MD: Tensor, columns: dict[str, Tensor]) -> Tensor:
+        count = [columns[COUNT].unsqueeze(1)] if self.has_count else []
+        return torch.cat([latent_MD, *count], dim=1)

@@ -1,0 +1,141 @@
+"""Meta-Embedding: learn to generate item-ID embeddings that learn fast (Pan et al., SIGIR 2019).
+
+Legend: B rows of a batch, M distinct items of it, S size of the side information, D embedding size, I items.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from trainables.base import (
+    CtrBatch,
+    CtrModel,
+    ItemTable,
+    Log,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    Probability,
+    RowSource,
+    no_log,
+)
+from trainables.cold_start.generator import BackboneMode
+from trainables.cold_start.side_information import Variant, item_id_name, item_side_information, items_alone, two_layers
+from trainables.cold_start.training import TrainedColdStartMethod
+from trainables.layers import gather_rows
+
+
+class MetaEmbedding(TrainedColdStartMethod):
+    """Generate item-ID embeddings from the backbone's embeddings of side information, trained over two batches.
+
+    Each hot item plays a new one (Pan et al., Algorithm 1): the loss l_a of its generated embedding on rows of one
+    quarter (cold), one step of gradient descent on the embedding, and the loss l_b of the moved embedding on as many
+    later rows (warm); the generator minimizes α l_a + (1 − α) l_b, through the step. Epoch k takes quarters k and k + 1
+    of each item's rows in time, so that one epoch uses the first two alone. The backbone is frozen. On a warm block the
+    item-ID embeddings alone are trained. For the arguments that are not listed here see `TrainedColdStartMethod`.
+
+    Args:
+        backbone: the CTR model.
+        cold_loss_weight: α; the paper takes 0.1.
+        inner_learning_rate: of the step on the embedding.
+        hidden_size: of the generator, two linear layers with ReLU between.
+        generator_learning_rate: of the generator.
+        fit_epochs: passes over a pair of quarters.
+        backbone_mode: while the generator trains, the frozen backbone is in `training` mode (batch statistics,
+            which move the running ones, and dropout: the release) or in `evaluation` mode.
+        variant: `paper`: l_a is the mean over an item's rows, and the generator sees what describes the item, not its
+            ID; `released`: l_a is the mean over the batch, each row moves an embedding of its own by its own gradient
+            (so a step is thousands of times smaller), and the generator sees the item-ID embedding too.
+    """
+
+    def __init__(
+        self,
+        backbone: CtrModel,
+        *,
+        learning_rate: PositiveFloat = 1e-3,
+        weight_decay: NonNegativeFloat = 1e-6,
+        epochs: PositiveInt = 1,
+        batch_size: PositiveInt = 2048,
+        adapt_learning_rate: PositiveFloat = 1e-3,
+        adapt_epochs: PositiveInt = 1,
+        cold_loss_weight: Probability = 0.1,
+        inner_learning_rate: NonNegativeFloat = 1e-3,
+        hidden_size: PositiveInt = 16,
+        generator_learning_rate: PositiveFloat = 1e-3,
+        fit_epochs: PositiveInt = 1,
+        backbone_mode: BackboneMode = "training",
+        variant: Variant = "paper",
+    ) -> None:
+        super().__init__(
+            backbone,
+            learning_rate=learning_rate,
+            weight_decay=weight_decay,
+            epochs=epochs,
+            batch_size=batch_size,
+            adapt_learning_rate=adapt_learning_rate,
+            adapt_epochs=adapt_epochs,
+        )
+        self.cold_loss_weight, self.inner_learning_rate, self.variant = cold_loss_weight, inner_learning_rate, variant
+        self.generator_learning_rate, self.fit_epochs = generator_learning_rate, fit_epochs
+        self.backbone_mode = backbone_mode
+        self.item_name = item_id_name(backbone)
+        self.side = item_side_information(backbone, variant)
+        self.generator = two_layers(self.side.size, hidden_size, int(backbone.item_embedding.shape[1]))
+
+    def fit(self, base: RowSource, *, seed: int, log: Log = no_log) -> None:
+        """Train the generator on pairs of quarters of the hot items' rows."""
+        side_IS = self._side(base.items, torch.arange(len(self.backbone.item_embedding)))
+        parameters, rate = list(self.generator.parameters()), self.generator_learning_rate
+        self.backbone.train(self.backbone_mode == "training")
+        optimizer = self.optimizer(parameters, rate)
+        for epoch in range(self.fit_epochs):
+            quarters = base.item_quarters(seed + epoch)
+            cold, warm = quarters[epoch % 4], quarters[(epoch + 1) % 4]
+            later = warm.batches(self.batch_size)
+
+            def losses(batch: CtrBatch, later: Iterator[CtrBatch] = later) -> dict[str, Tensor]:
+                return self._losses(side_IS, batch, next(later))
+
+            self.minimize("fit", parameters, losses, cold, rate, 1, optimizer=optimizer, seed=None, log=log)
+
+    @torch.no_grad()
+    def generate(self, items: ItemTable, item_M: Tensor) -> Tensor:
+        """Return embeddings [M, D] generated from side information."""
+        embedding_MD: Tensor = self.generator(self._side(items, item_M))
+        return embedding_MD
+
+    def adapt(self, block: RowSource, new_item_M: Tensor, *, seed: int, log: Log = no_log) -> None:
+        """Train the item-ID embeddings on the block."""
+        self.train_item_embeddings(block, seed=seed, log=log)
+
+    def _losses(self, side_IS: Tensor, cold: CtrBatch, warm: CtrBatch) -> dict[str, Tensor]:
+        """Return α l_a and (1 − α) l_b; row k of both batches is of the same item."""
+        item_M, row_B, rows_M = torch.unique(
+            cold.columns[self.item_name].long(), return_inverse=True, return_counts=True
+        )
+        generated_BD = gather_rows(self.generator(side_IS[item_M]), row_B)
+        cold_loss_B = self._loss(cold, generated_BD)
+        share_B = 1 / rows_M[row_B] if self.variant == "paper" else torch.full_like(cold_loss_B, 1 / len(cold))
+        (gradient_BD,) = torch.autograd.grad(torch.dot(cold_loss_B, share_B), generated_BD, create_graph=True)
+        if self.variant == "paper":
+            of_item_MD = gradient_BD.new_zeros(len(item_M), gradient_BD.shape[1]).index_add(0, row_B, gradient_BD)
+            gradient_BD = of_item_MD.index_select(0, row_B)
+        warm_loss_B = self._loss(warm, generated_BD - self.inner_learning_rate * gradient_BD)
+        return {
+            "weighted_cold_loss": self.cold_loss_weight * cold_loss_B.mean(),
+            "weighted_warm_loss": (1 - self.cold_loss_weight) * warm_loss_B.mean(),
+        }
+
+    def _loss(self, batch: CtrBatch, item_BD: Tensor) -> Tensor:
+        with torch.no_grad():
+            values = self.backbone.embed(batch)
+        logits_B = self.backbone.interact(values.with_item(item_BD))
+        return F.binary_cross_entropy_with_logits(logits_B, batch.label_B, reduction="none")
+
+    @torch.no_grad()
+    def _side(self, items: ItemTable, item_M: Tensor) -> Tensor:
+        return self.side(items_alone(self.backbone, items, item_M))

@@ -1,0 +1,133 @@
+"""What is known of an item beside its ID, in two forms: embeddings of a generator's own, or the backbone's.
+
+Legend: B rows of a batch, M items, F embedded fields, S size of the concatenated side information, H hidden size,
+D embedding size, L positions of a sequence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from trainables.base import CtrBatch, CtrModel, Field, FieldRole, FieldValues, ItemTable, field_named
+from trainables.layers import FieldSums
+
+Variant = Literal["paper", "released"]
+
+
+class SideInformation(nn.Module):
+    """The generator's own, standard-normal embeddings of an item's fields, concatenated with its numbers: [M, S]."""
+
+    def __init__(self, fields: Sequence[Field], embedding_size: int) -> None:
+        super().__init__()
+        self.sums = FieldSums([field for field in fields if field.kind != "number"], embedding_size)
+        self.numbers = [field.name for field in fields if field.kind == "number"]
+        self.size = len(self.sums.fields) * embedding_size + len(self.numbers)
+
+    def forward(self, columns: dict[str, Tensor]) -> Tensor:
+        """Return the side information [M, S] of these items' columns."""
+        embedded_MS = self.sums(columns).flatten(1)
+        return torch.cat([embedded_MS, *(columns[name].unsqueeze(1) for name in self.numbers)], dim=1)
+
+
+class BackboneFields:
+    """The fields of some roles as a backbone embeds them, concatenated with their numbers.
+
+    Relies on a backbone's `embed` giving embeddings and numbers in the order of its fields.
+    """
+
+    def __init__(self, backbone: CtrModel, *roles: FieldRole) -> None:
+        embedded = [field for field in backbone.fields if field.kind != "number"]
+        numbers = [field for field in backbone.fields if field.kind == "number"]
+        self.embedded = [position for position, field in enumerate(embedded) if field.role in roles]
+        self.numbers = [position for position, field in enumerate(numbers) if field.role in roles]
+        self.size = len(self.embedded) * int(backbone.item_embedding.shape[1]) + len(self.numbers)
+
+    def __call__(self, values: FieldValues) -> Tensor:
+        """Return [B, S]."""
+        return torch.cat([values.embedded_BFD[:, self.embedded].flatten(1), values.numbers_BN[:, self.numbers]], dim=1)
+
+
+def item_side_information(backbone: CtrModel, variant: Variant) -> BackboneFields:
+    """Return the fields that describe an item, in the released programs its ID too.
+
+    Raises:
+        ValueError: the dataset knows nothing of an item but its ID, and the variant is `paper`.
+    """
+    side = BackboneFields(backbone, "item") if variant == "paper" else BackboneFields(backbone, "item_id", "item")
+    if not side.size:
+        raise ValueError(
+            "variant paper: no field has the role item, so nothing describes an item; use variant released"
+        )
+    return side
+
+
+def items_alone(backbone: CtrModel, items: ItemTable, item_M: Tensor) -> FieldValues:
+    """Embed items without users: fields that are not an item's stand at 0, and their embeddings mean nothing."""
+    columns = {field.name: _nothing(field, len(item_M)) for field in backbone.fields}
+    columns |= items.select(item_M) | {item_id_name(backbone): item_M.to(torch.int32)}
+    return backbone.embed(CtrBatch(columns, torch.zeros(len(item_M))))
+
+
+def two_layers(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
+    """Return Linear → ReLU → Linear with all parameters uniform in ±0.01.
+
+    That is the start of the released program's generators; their papers do not give one.
+    """
+    network = nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, outputs))
+    start_small(network)
+    return network
+
+
+def start_small(module: nn.Module) -> None:
+    """Draw all parameters uniformly from ±0.01."""
+    for parameter in module.parameters():
+        nn.init.uniform_(parameter, -0.01, 0.01)
+
+
+def item_id_name(backbone: CtrModel) -> str:
+    """Return the name of the field with the role `item_id`."""
+    return next(field.name for field in backbone.fields if field.role == "item_id")
+
+
+def user_id_field(backbone: CtrModel, method: str) -> Field:
+    """Return the field with the role `user_id`.
+
+    Raises:
+        ValueError: there is none, which a method that learns from users cannot do without.
+    """
+    for field in backbone.fields:
+        if field.role == "user_id":
+            return field
+    raise ValueError(
+        f"{method}: the dataset has no field with the role user_id; choose one that has, or another method"
+    )
+
+
+def chosen_side_fields(fields: Sequence[Field], names: tuple[str, ...] | None) -> list[Field]:
+    """Return the fields of these names, by default the item ID and every field with an item's role.
+
+    Raises:
+        ValueError: there is no such field, or it is not an item's.
+    """
+    if names is None:
+        return [field for field in fields if field.role in ("item_id", "item")]
+    known = [field.name for field in fields]
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise ValueError(f"side_fields: no field {unknown[0]!r}; known: {', '.join(known)}")
+    chosen = [field_named(fields, name) for name in names]
+    for field in chosen:
+        if field.role not in ("item_id", "item"):
+            raise ValueError(f"side_fields: {field.name!r} has the role {field.role!r}; name fields of items only")
+    return chosen
+
+
+def _nothing(field: Field, rows: int) -> Tensor:
+    if field.kind == "number":
+        return torch.zeros(rows)
+    shape = (rows, field.length) if field.kind == "sequence" else (rows,)
+    return torch.zeros(shape, dtype=torch.int32)
