@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
+import gc
 import hashlib
 import io
 import math
@@ -69,6 +71,7 @@ def run_trial(
     task = load_task(spec.task)
     resolved = resolve(task, catalog.find(spec.method), spec.parameters, catalog, spec.starts_from)
     torch.set_num_threads(spec.threads)
+    _release_memory()
     _reset_peak_memory()
     started, cpu_started = time.perf_counter(), time.process_time()
     curves = _Curves(started)
@@ -217,6 +220,14 @@ def _environment(threads: int) -> Environment:
         processor=torch.backends.cpu.get_cpu_capability(),
         threads=threads,
     )
+
+
+def _release_memory() -> None:
+    """Give the memory of earlier trials in this process back to the system, where the C library can."""
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def _reset_peak_memory() -> None:
