@@ -127,7 +127,10 @@ class Row(Strict):
 
 
 class TableSpec(Strict):
-    """`results/<paper>/<table>/table.yaml`: what a table of a paper asks for."""
+    """`results/<paper>/<table>/table.yaml`: what a table of a paper asks for.
+
+    `gpus` are reserved for each trial, and refused where no node has them; models still compute on the CPU.
+    """
 
     title: str
     paper: str
