@@ -14,8 +14,10 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.nn.utils.fusion import fuse_linear_bn_eval
 
 from trainables.base import CtrBatch, CtrModel, DropoutRate, Field, FieldValues, PositiveInt
+from trainables.lookups import Lookup, lookup
 
 Padding = Literal["masked", "summed"]
 NormalizationStart = Literal["uniform", "standard"]
@@ -57,11 +59,26 @@ class Dropout(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply it to every element."""
-        if not self.training or self.p == 0:
-            return x
-        words = torch.empty(-(-x.numel() // 4), dtype=torch.int64, device=x.device).random_()
-        bits = words.view(torch.int16)[: x.numel()].view(x.shape) & 0x7FFF
-        return x * (bits >= round(self.p * 0x8000)).to(x.dtype).mul_(1 / (1 - self.p))
+        return x * self.scale(x) if self.training and self.p else x
+
+    def scale(self, like: Tensor) -> Tensor:
+        """Return what elements are multiplied with, 0 or 1/(1−p), in the shape of `like`."""
+        if self.p == 0.5:
+            return _coins(like)
+        words = torch.empty(-(-like.numel() // 4), dtype=torch.int64, device=like.device).random_()
+        bits = words.view(torch.int16)[: like.numel()].view(like.shape) & 0x7FFF
+        return (bits >= round(self.p * 0x8000)).to(like.dtype).mul_(1 / (1 - self.p))
+
+
+_EIGHT_COINS = (torch.arange(256).unsqueeze(1) >> torch.arange(8) & 1) * 2.0
+"""The eight bits of each byte, as 0 or 2."""
+
+
+def _coins(like: Tensor) -> Tensor:
+    """Return 0 or 2 with probability ½ each: one random bit an element, eight looked up at a time."""
+    words = torch.empty(-(-like.numel() // 64), dtype=torch.int64, device=like.device).random_(-(2**63), None)
+    twos = _EIGHT_COINS.to(like).index_select(0, words.view(torch.uint8).int())
+    return twos.view(-1)[: like.numel()].view(like.shape)
 
 
 class FieldSums(nn.Module):
@@ -89,6 +106,19 @@ class FieldSums(nn.Module):
         return torch.cat(
             [self._sum(f, columns[f.name], rows) for f, rows in zip(self.fields, split, strict=True)], dim=1
         )
+
+    def lookup(self, columns: Mapping[str, Tensor]) -> Lookup:
+        """Prepare these columns for many uses: the sums are row after row those of `forward`, field after field."""
+        rows, sums = [], []
+        count = len(columns[self.fields[0].name])
+        for position, (field, first) in enumerate(zip(self.fields, self._first_rows, strict=True)):
+            index_BL = columns[field.name].view(-1, field.length).long()
+            kept_BL = index_BL != 0 if field.kind == "sequence" and self.padding == "masked" else index_BL >= 0
+            row_K = kept_BL.nonzero()[:, 0]
+            rows.append(index_BL[kept_BL] + first)
+            sums.append(row_K * len(self.fields) + position)
+        sum_L, order_L = torch.cat(sums).sort(stable=True)
+        return lookup(torch.cat(rows)[order_L], sum_L, count * len(self.fields), len(self.table_VD))
 
     def _sum(self, field: Field, column: Tensor, rows_BLD: Tensor) -> Tensor:
         if field.kind == "category":
@@ -190,11 +220,13 @@ class MLP(nn.Sequential):
     def part_to_logits(self, rest_BX: Tensor, changing_K: Tensor) -> Callable[[Tensor], Tensor]:
         """Return the function from some of the inputs [B, K] to logits [B], the others staying as they are.
 
-        `changing_K` has the positions of those inputs among the X, int64; `rest_BX` is zero there.
+        `changing_K` has the positions of those inputs among the X, int64; `rest_BX` is zero there. In evaluation mode
+        a BatchNorm is one affine map, which is put into the layer before it.
         """
-        first, others = cast(nn.Linear, self[0]), list(self)[1:]
+        layers = list(self) if self.training else self._folded()
+        first, others = cast(nn.Linear, layers[0]), layers[1:]
         rest_BH = first(rest_BX)
-        weight_KH = first.weight.index_select(1, changing_K).T
+        weight_KH = first.weight.index_select(1, changing_K).T.contiguous()
 
         def logits(part_BK: Tensor) -> Tensor:
             hidden = torch.addmm(rest_BH, part_BK, weight_KH)
@@ -203,6 +235,17 @@ class MLP(nn.Sequential):
             return hidden
 
         return logits
+
+    @torch.no_grad()
+    def _folded(self) -> list[nn.Module]:
+        """Return the layers of evaluation mode with each BatchNorm put into the Linear before it."""
+        layers: list[nn.Module] = []
+        for layer in self:
+            if isinstance(layer, nn.BatchNorm1d):
+                layers[-1] = fuse_linear_bn_eval(cast(nn.Linear, layers[-1]), layer).requires_grad_(False)
+            elif not isinstance(layer, Dropout):
+                layers.append(layer)
+        return layers
 
 
 def item_columns(values: FieldValues) -> Tensor:

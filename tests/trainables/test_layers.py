@@ -15,6 +15,7 @@ from trainables.layers import (
     gather_rows,
     pairwise_interactions,
 )
+from trainables.lookups import looked_up
 
 
 def test_gathered_rows_and_their_gradient_are_those_of_indexing() -> None:
@@ -36,6 +37,34 @@ def test_a_sequence_is_the_sum_of_its_words(padding: str) -> None:
     pad_D = title_VD[0] if padding == "summed" else torch.zeros(2)
     expected = [[year_VD[3], title_VD[5] + title_VD[2] + pad_D], [year_VD[1], title_VD[6] + 2 * pad_D]]
     torch.testing.assert_close(sums(columns), torch.stack([torch.stack(row) for row in expected]))
+
+
+@pytest.mark.parametrize("padding", ["masked", "summed"])
+def test_prepared_columns_give_the_same_sums_and_gradients(padding: str) -> None:
+    fields = [Field("year", "category", 4, "item"), Field("title", "sequence", 7, "item", 3)]
+    sums = FieldSums(fields, 2, padding)  # type: ignore[arg-type]
+    columns = {"year": torch.tensor([3, 1, 3]), "title": torch.tensor([[5, 2, 0], [0, 0, 0], [6, 5, 5]])}
+    weight_MFD = torch.randn(3, 2, 2)
+    places = sums.lookup(columns)
+    once, again = sums(columns), looked_up(sums.table_VD, places).view(3, 2, 2)
+    torch.testing.assert_close(again, once)
+    gradients = [torch.autograd.grad((x * weight_MFD).sum(), sums.table_VD)[0] for x in (once, again)]
+    torch.testing.assert_close(gradients[1], gradients[0])
+
+
+def test_in_evaluation_mode_normalization_lies_in_the_layer_before() -> None:
+    mlp = MLP(6, (5, 4), 0.5)
+    for layer in mlp:
+        if isinstance(layer, torch.nn.BatchNorm1d):
+            torch.nn.init.normal_(layer.weight)
+            torch.nn.init.normal_(layer.bias)
+    mlp(torch.randn(64, 6))
+    mlp.eval()
+    inputs_BX, changing_K = torch.randn(3, 6), torch.tensor([1, 4])
+    rest_BX = inputs_BX.index_fill(1, changing_K, 0.0)
+    logits = mlp.part_to_logits(rest_BX, changing_K)(inputs_BX[:, changing_K])
+    torch.testing.assert_close(logits, mlp(inputs_BX))
+    assert all(parameter.requires_grad for parameter in mlp.parameters())
 
 
 def test_masked_padding_gets_no_gradient() -> None:
@@ -80,10 +109,11 @@ def test_dropout_zeroes_this_share_and_keeps_the_mean(p: float) -> None:
     assert torch.equal(layer.eval()(ones), ones)
 
 
-def test_dropout_draws_neighbours_apart() -> None:
+@pytest.mark.parametrize("p", [0.4, 0.5])
+def test_dropout_draws_neighbours_apart(p: float) -> None:
     torch.manual_seed(0)
-    kept = (Dropout(0.5)(torch.ones(100_000)) != 0).double()
-    for lag in (1, 2, 3, 4, 8):
+    kept = (Dropout(p)(torch.ones(100_000)) != 0).double()
+    for lag in (1, 2, 3, 4, 8, 64):
         assert abs(float(torch.corrcoef(torch.stack([kept[:-lag], kept[lag:]]))[0, 1])) < 0.015
 
 

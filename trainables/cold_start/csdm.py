@@ -6,60 +6,18 @@ D embedding size, L positions of a sequence, T diffusion steps.
 
 from __future__ import annotations
 
-import math
+from itertools import pairwise
 from typing import Literal
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from trainables.base import CtrModel, DropoutRate, ItemTable, NonNegativeFloat, PositiveFloat, PositiveInt
 from trainables.cold_start.generator import BackboneMode, EmbeddingGenerator, PreparedBatch
+from trainables.cold_start.unet import UNet
 from trainables.diffusion.bridge import SideInformationBridge
 from trainables.diffusion.schedules import csdm_schedule
 from trainables.layers import Dropout, gather_rows
-
-
-class UNet(nn.Module):
-    """CSDM's "U-Net": dropout on z_t, the time embedding beside it, two layers in and two layers out with tanh.
-
-    The time embedding is the position encoding of t (Vaswani et al. 2017) through one linear layer.
-    """
-
-    def __init__(self, size: int, hidden: tuple[int, int], time_size: int, steps: int, dropout: float) -> None:
-        super().__init__()
-        outer, inner = hidden
-        self.size = size
-        self.dropout = Dropout(dropout)
-        self.time = nn.Linear(time_size, time_size)
-        self.first = nn.Linear(size + time_size, outer)
-        self.rest = nn.Sequential(
-            nn.Tanh(),
-            nn.Linear(outer, inner),
-            nn.Tanh(),
-            nn.Linear(inner, outer),
-            nn.Tanh(),
-            nn.Linear(outer, size),
-        )
-        self.register_buffer("positions_TE", _positions(steps + 1, time_size), persistent=False)
-
-    def time_part(self, t_K: Tensor) -> Tensor:
-        """Return what the first layer adds for each of these steps, its bias included [K, outer]."""
-        time_KE = self.time(self.get_buffer("positions_TE")[t_K])
-        return F.linear(time_KE, self.first.weight[:, self.size :], self.first.bias)
-
-    def forward(self, z_MD: Tensor, time_part: Tensor) -> Tensor:
-        """Return the predicted noise [M, D]; `time_part` is [M, outer], or [outer] for rows at the same step."""
-        first = F.linear(self.dropout(z_MD), self.first.weight[:, : self.size]) + time_part
-        noise_MD: Tensor = self.rest(first)
-        return noise_MD
-
-
-def _positions(steps: int, size: int) -> Tensor:
-    half = size // 2
-    frequency_E = torch.exp(-math.log(10_000) * torch.arange(half) / max(half, 1))
-    angle_TE = torch.arange(steps).unsqueeze(1) * frequency_E
-    return F.pad(torch.cat([angle_TE.cos(), angle_TE.sin()], dim=1), (0, size - 2 * half))
 
 
 class CSDM(EmbeddingGenerator):
@@ -159,38 +117,44 @@ class CSDM(EmbeddingGenerator):
         """Return warmed-up embeddings [M, D]."""
         self.unet.train()
         columns = self._columns(items, item_M)
-        return self._decoded(self._side_state(columns), columns)
+        h_MD: Tensor = self.encode_side(self.side(columns))
+        return self._decoded(h_MD, columns, self.unet.time_parts())
 
-    def diffusion_loss(self, embedding_MD: Tensor, h_MD: Tensor, rows_M: Tensor) -> Tensor:
-        """Return the simplified L_diff, the squared error of the predicted noise, items weighted by their rows."""
+    def diffusion_loss(
+        self, embedding_MD: Tensor, h_MD: Tensor, weight_M: Tensor, time_part_TO: Tensor | None = None
+    ) -> Tensor:
+        """Return the simplified L_diff, the squared error of the predicted noise, items weighted by `weight_M`."""
         z0_MD = self.encode_embedding(embedding_MD)
         t_M = torch.randint(1, self.bridge.steps + 1, (len(h_MD),))
         noise_MD = torch.randn_like(z0_MD)
         z_MD = self.bridge.noised(z0_MD, self.forward_dropout(h_MD), t_M, noise_MD)
-        error_M = (self.unet(z_MD, self.unet.time_part(t_M)) - noise_MD).square().mean(dim=1)
-        return torch.dot(error_M, rows_M) / rows_M.sum()
+        time_part_TO = self.unet.time_parts() if time_part_TO is None else time_part_TO
+        time_part_MO = gather_rows(time_part_TO, t_M)
+        error_M = (self.unet.noise(z_MD, time_part_MO) - noise_MD).square().mean(dim=1)
+        return torch.dot(error_M, weight_M)
 
     def _generator_parameters(self) -> list[nn.Parameter]:
         modules = [self.side, self.encode_side, self.encode_embedding, self.decode]
         return [p for module in [*modules, *([self.unet] if self.unet_trains else [])] for p in module.parameters()]
 
     def _losses(self, prepared: PreparedBatch) -> dict[str, Tensor]:
-        h_MD = self._side_state(prepared.columns)
-        generated_BD = gather_rows(self._decoded(h_MD, prepared.columns), prepared.row_B)
-        logits_B = self.backbone.interact(prepared.values.with_item(generated_BD))
-        losses = {"ctr_loss": F.binary_cross_entropy_with_logits(logits_B, prepared.batch.label_B)}
+        h_MD: Tensor = self.encode_side(self.side.of_prepared(prepared.side))
+        time_part_TO = self.unet.time_parts()
+        losses = {"ctr_loss": prepared.ctr_loss(self._decoded(h_MD, prepared.columns, time_part_TO))}
         if self.reverse != "none":
-            loss = self.diffusion_loss(prepared.embedding_MD, h_MD, prepared.rows_M)
+            loss = self.diffusion_loss(prepared.embedding_MD, h_MD, prepared.weight_M, time_part_TO)
             losses["weighted_diffusion_loss"] = self.rho * loss
         return losses
 
-    def _side_state(self, columns: dict[str, Tensor]) -> Tensor:
-        h_MD: Tensor = self.encode_side(self.side(columns))
-        return h_MD
-
-    def _decoded(self, h_MD: Tensor, columns: dict[str, Tensor]) -> Tensor:
-        steps = {"full": self.sub_sequence, "one_step": self.sub_sequence[:1], "none": ()}[self.reverse]
-        time_parts = dict(zip(steps, self.unet.time_part(torch.tensor(steps, dtype=torch.long)), strict=True))
-        z0_MD = self.bridge.reverse(h_MD, lambda z_MD, t: self.unet(z_MD, time_parts[t]), steps, self.sigma)
+    def _decoded(self, h_MD: Tensor, columns: dict[str, Tensor], time_part_TO: Tensor) -> Tensor:
+        z0_MD = self._denoised(h_MD, time_part_TO)
         embedding_MD: Tensor = self.decode(self._with_count(z0_MD, columns))
         return embedding_MD
+
+    def _denoised(self, h_MD: Tensor, time_part_TO: Tensor) -> Tensor:
+        """Return z̃_0 by the reverse process from h; its draws for σ > 0 leave no way around the plain form."""
+        steps = {"full": self.sub_sequence, "one_step": self.sub_sequence[:1], "none": ()}[self.reverse]
+        if self.sigma:
+            return self.bridge.reverse(h_MD, lambda z_MD, t: self.unet(z_MD, time_part_TO[t]), steps, self.sigma)
+        weights = tuple(self.bridge.reverse_weights(t, to) for t, to in pairwise((*steps, 0)))
+        return self.unet.reverse(h_MD, time_part_TO[list(steps)], weights)

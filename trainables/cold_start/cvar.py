@@ -8,13 +8,11 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from trainables.base import CtrModel, ItemTable, NonNegativeFloat, PositiveFloat, PositiveInt
 from trainables.cold_start.generator import BackboneMode, EmbeddingGenerator, PreparedBatch
 from trainables.cold_start.side_information import start_small
-from trainables.layers import gather_rows
 
 
 class Latent(NamedTuple):
@@ -124,17 +122,16 @@ class CVAR(EmbeddingGenerator):
         return [parameter for module in modules for parameter in module.parameters()]
 
     def _losses(self, prepared: PreparedBatch) -> dict[str, Tensor]:
-        of_side = self.encode_side(self.side(prepared.columns))
+        of_side = self.encode_side(self.side.of_prepared(prepared.side))
         of_embedding = self.encode_embedding(prepared.embedding_MD)
         generated_MD = self._decoded(of_side, prepared.columns)
         error_M = (self._decoded(of_embedding, prepared.columns) - prepared.embedding_MD).square().sum(dim=1)
-        logits_B = prepared.item_to_logits(gather_rows(generated_MD, prepared.row_B))
-        reconstruction = torch.dot(error_M, prepared.rows_M) / prepared.rows_M.sum()
-        distance = torch.dot(wasserstein(of_embedding, of_side), prepared.rows_M)
+        reconstruction = torch.dot(error_M, prepared.weight_M)
+        distance = torch.dot(wasserstein(of_embedding, of_side), prepared.weight_M)
         return {
-            "ctr_loss": F.binary_cross_entropy_with_logits(logits_B, prepared.batch.label_B),
+            "ctr_loss": prepared.ctr_loss(generated_MD),
             "weighted_reconstruction_loss": self.reconstruction_weight * reconstruction,
-            "weighted_alignment_loss": self.alignment_weight * distance,
+            "weighted_alignment_loss": self.alignment_weight * len(prepared.label_B) * distance,
         }
 
     def _decoded(self, latent: Latent, columns: dict[str, Tensor]) -> Tensor:

@@ -8,15 +8,16 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Literal
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from trainables.base import CtrBatch, CtrModel, FieldValues, ItemTable, Log, RowSource, no_log
-from trainables.cold_start.side_information import SideInformation, chosen_side_fields, item_id_name
+from trainables.base import CtrBatch, CtrModel, ItemTable, Log, RowSource, no_log
+from trainables.cold_start.side_information import PreparedItems, SideInformation, chosen_side_fields, item_id_name
 from trainables.cold_start.training import TrainedColdStartMethod
+from trainables.lookups import Lookup, looked_up, row_lookup
 
 COUNT = "count"
 """The field that says how often an item occurs; the decoder gets it beside the latent state."""
@@ -26,21 +27,23 @@ BackboneMode = Literal["training", "evaluation"]
 
 @dataclass(frozen=True)
 class PreparedBatch:
-    """What all repetitions of a batch share: M are its items, each once, or each row's where a row draws alone."""
+    """What all repetitions of a batch share: M are its items, each once, or each row's where a row draws alone.
 
-    backbone: CtrModel
-    batch: CtrBatch
-    values: FieldValues
+    `weight_M` is the share of the batch's rows that are an item's.
+    """
+
+    label_B: Tensor
+    side: PreparedItems
     columns: dict[str, Tensor]
     embedding_MD: Tensor
-    rows_M: Tensor
-    row_B: Tensor
+    weight_M: Tensor
+    item_B: Lookup
+    item_to_logits: Callable[[Tensor], Tensor]
 
-    @cached_property
-    def item_to_logits(self) -> Callable[[Tensor], Tensor]:
-        """The frozen backbone's function from item-ID embeddings [B, D] to logits [B]."""
-        with torch.no_grad():
-            return self.backbone.item_to_logits(self.values)
+    def ctr_loss(self, embedding_MD: Tensor) -> Tensor:
+        """Return the binary cross-entropy of the frozen backbone with these embeddings for the items."""
+        logits_B = self.item_to_logits(looked_up(embedding_MD, self.item_B))
+        return F.binary_cross_entropy_with_logits(logits_B, self.label_B)
 
 
 class EmbeddingGenerator(TrainedColdStartMethod):
@@ -133,13 +136,13 @@ class EmbeddingGenerator(TrainedColdStartMethod):
     def _train_generator(self, stage: str, rows: RowSource, epochs: int, *, seed: int, log: Log) -> None:
         self.train()
         self.backbone.train(self.backbone_mode == "training")
-        prepared: PreparedBatch | None = None
+        last: tuple[CtrBatch, PreparedBatch] | None = None
 
         def losses(batch: CtrBatch) -> dict[str, Tensor]:
-            nonlocal prepared
-            if prepared is None or prepared.batch is not batch:
-                prepared = self._prepare(rows.items, batch)
-            return self._losses(prepared)
+            nonlocal last
+            if last is None or last[0] is not batch:
+                last = batch, self._prepare(rows.items, batch)
+            return self._losses(last[1])
 
         self.minimize(
             stage,
@@ -159,15 +162,16 @@ class EmbeddingGenerator(TrainedColdStartMethod):
             item_M, row_B, rows_M = torch.unique(item_B, return_inverse=True, return_counts=True)
         else:
             item_M, row_B, rows_M = item_B, torch.arange(len(item_B)), torch.ones_like(item_B)
+        columns = self._columns(items, item_M)
         with torch.no_grad():
             return PreparedBatch(
-                backbone=self.backbone,
-                batch=batch,
-                values=self.backbone.embed(batch),
-                columns=self._columns(items, item_M),
+                label_B=batch.label_B,
+                side=self.side.prepare(columns),
+                columns=columns,
                 embedding_MD=self.backbone.item_embedding.index_select(0, item_M),
-                rows_M=rows_M.to(batch.label_B.dtype),
-                row_B=row_B,
+                weight_M=rows_M / len(item_B),
+                item_B=row_lookup(row_B, len(item_M)),
+                item_to_logits=self.backbone.item_to_logits(self.backbone.embed(batch)),
             )
 
     def _columns(self, items: ItemTable, item_M: Tensor) -> dict[str, Tensor]:

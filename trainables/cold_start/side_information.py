@@ -7,15 +7,23 @@ D embedding size, L positions of a sequence.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from trainables.base import CtrBatch, CtrModel, Field, FieldRole, FieldValues, ItemTable, field_named
 from trainables.layers import FieldSums
+from trainables.lookups import Lookup, looked_up
 
 Variant = Literal["paper", "released"]
+
+
+class PreparedItems(NamedTuple):
+    """Items whose embeddings have been looked for once: where they stand, and the items' numbers, each [M, 1]."""
+
+    places: Lookup
+    numbers: list[Tensor]
 
 
 class SideInformation(nn.Module):
@@ -31,6 +39,17 @@ class SideInformation(nn.Module):
         """Return the side information [M, S] of these items' columns."""
         embedded_MS = self.sums(columns).flatten(1)
         return torch.cat([embedded_MS, *(columns[name].unsqueeze(1) for name in self.numbers)], dim=1)
+
+    def prepare(self, columns: dict[str, Tensor]) -> PreparedItems:
+        """Prepare items whose side information is asked for many times."""
+        numbers = [columns[name].unsqueeze(1) for name in self.numbers]
+        return PreparedItems(self.sums.lookup(columns), numbers)
+
+    def of_prepared(self, items: PreparedItems) -> Tensor:
+        """Return what `forward` returns for the columns of these items [M, S], up to rounding."""
+        size = self.sums.table_VD.shape[1]
+        embedded_MS = looked_up(self.sums.table_VD, items.places).view(-1, len(self.sums.fields) * size)
+        return torch.cat([embedded_MS, *items.numbers], dim=1)
 
 
 class BackboneFields:

@@ -152,7 +152,8 @@ class TrainedColdStartMethod(ColdStartMethod, ABC):
 
         def step(batch: CtrBatch) -> dict[str, Tensor]:
             found = losses(batch)
-            optimizer.zero_grad()
+            for parameter in parameters:
+                parameter.grad = None
             torch.stack(list(found.values())).sum().backward()
             optimizer.step()
             return {name: loss.detach() for name, loss in found.items()}

@@ -59,13 +59,18 @@ class SideInformationBridge:
         nu = self._side[to] - self._side[t] * kappa
         return kappa, lambda_, nu
 
+    def reverse_weights(self, t: int, to: int, sigma: float = 0.0) -> tuple[float, float, float]:
+        """Return the weights of z_t, h and the predicted noise in the mean of z_to (eq. 10 with eq. 8 put in)."""
+        kappa, lambda_, nu = self.posterior(t, to, sigma) if to else (0.0, 1.0, 0.0)
+        share = lambda_ / sqrt(self._alpha[t])
+        return kappa + share, nu - share * self._side[t], -share * sqrt(1 - self._alpha[t])
+
     def reverse_step(self, z_MD: Tensor, h_MD: Tensor, t: int, to: int, noise_MD: Tensor, sigma: float = 0.0) -> Tensor:
         """Return z_to from z_t and its predicted noise (eq. 10); `to = 0` gives g^{(t)}(z_t) itself."""
-        kappa, lambda_, nu = self.posterior(t, to, sigma) if to else (0.0, 1.0, 0.0)
-        share = lambda_ / sqrt(self._alpha[t])  # eq. 8 put into the mean: three products instead of seven
-        z_to_MD = (kappa + share) * z_MD
-        z_to_MD = torch.add(z_to_MD, h_MD, alpha=nu - share * self._side[t])
-        z_to_MD = torch.add(z_to_MD, noise_MD, alpha=-share * sqrt(1 - self._alpha[t]))
+        of_z, of_h, of_noise = self.reverse_weights(t, to, sigma)
+        z_to_MD = of_z * z_MD
+        z_to_MD = torch.add(z_to_MD, h_MD, alpha=of_h)
+        z_to_MD = torch.add(z_to_MD, noise_MD, alpha=of_noise)
         return z_to_MD + sigma * torch.randn_like(z_MD) if to and sigma else z_to_MD
 
     def sub_sequence(self, stride: int) -> tuple[int, ...]:

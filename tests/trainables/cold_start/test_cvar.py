@@ -109,7 +109,7 @@ def test_the_fast_path_through_the_backbone_gives_the_same_losses() -> None:
     method.backbone.eval()
     prepared = method._prepare(small_rows().items, batch)
     generated_BD = method.generate(small_rows().items, batch.columns["item_id"].long())
-    direct_B = method.backbone.interact(prepared.values.with_item(generated_BD))
+    direct_B = method.backbone.interact(method.backbone.embed(batch).with_item(generated_BD))
     torch.testing.assert_close(prepared.item_to_logits(generated_BD), direct_B, rtol=1e-4, atol=1e-5)
 
 
