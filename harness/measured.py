@@ -42,8 +42,11 @@ SCHEMA = pa.schema(
         ("search_trials", pa.int64()),
         ("search_distinct", pa.int64()),
         ("space_hash", pa.string()),
+        ("environment", pa.string()),
     ]
 )
+ADDED_LATER = ("environment",)
+"""Columns that older files lack."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ class Measured:
     `metrics` are named as trials name them (`test/cold/auc`). `ranks` are the targets' 1-based ranks by test user,
     None where the task ranks nothing. `parameters` is JSON text. Of a tuned row, `search_trials` is the size of its
     study, `search_distinct` how many different parameters it tried, `space_hash` what it searched. Times are in
-    seconds.
+    seconds. `environment` says where a trial ran whose times are what it measures; it is empty of all others.
     """
 
     dataset: str
@@ -76,6 +79,7 @@ class Measured:
     search_trials: int = 0
     search_distinct: int = 0
     space_hash: str = ""
+    environment: str = ""
 
     @property
     def place(self) -> Place:
@@ -96,6 +100,9 @@ def read_measured(path: Path) -> list[Measured]:
         table = pq.read_table(path)
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"{path}: cannot be read ({' '.join(str(error).split())}); {remedy}") from None
+    for name in ADDED_LATER:
+        if name not in table.column_names:
+            table = table.append_column(name, pa.array([""] * len(table), SCHEMA.field(name).type))
     missing = [name for name in SCHEMA.names if name not in table.column_names]
     if missing:
         raise DataError(f"{path}: lacks column {missing[0]!r}; {remedy}")

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from harness.errors import InputError, did_you_mean
-from harness.specs import Parameters, Row, Search, TableSpec
+from harness.specs import Parameters, Point, Row, Search, TableSpec
 from harness.yaml_files import parse_yaml, validated
 
 _TABLE_KEYS = ("threads", "gpus")
@@ -30,7 +30,7 @@ def chosen_names(option: str, text: str | None, known: Iterable[str]) -> tuple[s
 
 
 def chosen_rows(text: str | None, rows: Iterable[Row]) -> tuple[str, ...]:
-    """Return the rows that `--methods` names, by the row's name or its method's.
+    """Return the rows that `--methods` names, by the row's name, its method's, or all points of a curve by theirs.
 
     Raises:
         InputError: a name is neither.
@@ -38,9 +38,12 @@ def chosen_rows(text: str | None, rows: Iterable[Row]) -> tuple[str, ...]:
     rows = tuple(rows)
     if text is None:
         return tuple(row.name for row in rows)
-    known = {row.name for row in rows} | {row.method for row in rows if row.method}
-    wanted = chosen_names("--methods", text, known)
-    return tuple(row.name for row in rows if row.name in wanted or row.method in wanted)
+    called = {row.name: {row.name, row.method or row.name} for row in rows}
+    for row in rows:
+        if isinstance(row, Point):
+            called[row.name].add(row.line)
+    wanted = set(chosen_names("--methods", text, set().union(*called.values())))
+    return tuple(row for row, names in called.items() if names & wanted)
 
 
 def chosen_seeds(text: str | None, table: TableSpec) -> tuple[int, ...]:
@@ -90,4 +93,4 @@ def with_overrides(table: TableSpec, settings: Iterable[str]) -> tuple[TableSpec
         changes["search"] = table.search.model_dump() | search
     if not changes:
         return table, parameters
-    return validated(table.model_dump(by_alias=True) | changes, TableSpec, "--set"), parameters
+    return validated(table.model_dump(by_alias=True, exclude_unset=True) | changes, TableSpec, "--set"), parameters

@@ -11,7 +11,7 @@ from rich.table import Table as TextTable
 
 from harness.datasets import catalog as datasets
 from harness.estimate import known_trials, left, wall_seconds
-from harness.figures import plot_seeds
+from harness.figures import write_figures
 from harness.measured import Measured, read_measured, write_measured
 from harness.places import Places
 from harness.progress import Progress, spoken
@@ -20,6 +20,7 @@ from harness.specs import TableSpec, find_table
 from harness.store import Store
 from harness.tablerun import Options, TableRun, check_metrics, measured_trials, merged_groups, open_run, open_schedule
 from harness.tables import Table, build_table, read_published, to_markdown
+from harness.tables.counts import count
 
 Say = Callable[[str], None]
 
@@ -36,6 +37,9 @@ def run_table(
     for name, reason in run.missing.items():
         say(f"{name}: no data: {reason}")
     read_published(run.folder / "published.csv", run.spec)
+    if run.spec.kind == "statistics":
+        keep(run, [count(dataset) for dataset in run.request.datasets.values()], here, say)
+        return run, 0
     store = Store(here.store)
     store.check_writable()
     with store.claim(f"table {options.table}", wait=False):
@@ -53,17 +57,26 @@ def run_table(
 def plan_table(options: Options, here: Places, say: Say, *, cpus: int | None) -> TextTable:
     """Return what a run would do, with the time that trials like it took."""
     run = open_run(options, here, say)
+    if run.spec.kind == "statistics":
+        return _plan_of_counts(run)
     schedule = open_schedule(run, here)
     parts = left(schedule, known_trials(Store(here.store)))
     table = TextTable("dataset", "method", "what", "trials", "time of all", box=None, pad_edge=False)
     for part in parts:
         seconds = "not known yet" if part.seconds is None else spoken(part.seconds)
         table.add_row(part.dataset, part.row, part.purpose, str(part.trials), seconds if part.trials else "–")
-    slots = max(1, (cpus or os.cpu_count() or 1) // run.spec.threads)
+    slots = 1 if run.spec.alone else max(1, (cpus or os.cpu_count() or 1) // run.spec.threads)
     total = wall_seconds(parts, slots)
     trials = sum(part.trials for part in parts)
     known = "known once a trial of each method has run" if total is None else f"about {spoken(total)}"
     table.caption = f"{trials} trials, {slots} at a time: {known}"
+    return table
+
+
+def _plan_of_counts(run: TableRun) -> TextTable:
+    table = TextTable("dataset", "what", "trials", box=None, pad_edge=False)
+    for name in run.request.datasets:
+        table.add_row(name, "counted", "0")
     return table
 
 
@@ -107,11 +120,11 @@ def keep(run: TableRun, records: list[Measured], here: Places, say: Say) -> None
 
 
 def write_shown(name: str, here: Places) -> None:
-    """Write `table.md` and `seeds.png` of a table from what its folder has; equal trials give equal files."""
+    """Write `table.md` and the pictures of a table from what its folder has; equal trials give equal files."""
     _, folder = find_table(name, here.results)
     table = open_table(name, here)
     (folder / "table.md").write_text(to_markdown(table), encoding="utf-8")
-    plot_seeds(table).savefig(folder / "seeds.png", dpi=120, metadata={"Software": None})
+    write_figures(table, folder)
 
 
 def _refreshed(run: TableRun, here: Places) -> Schedule:
@@ -127,14 +140,15 @@ def _sweep(
     from harness.cluster import connected
     from harness.sweep import run_here, run_sweep
 
-    threads = schedule.request.table.threads
+    table = schedule.request.table
     known = known_trials(store)
     console = Console(stderr=True)
-    if serial:
+    # On one machine, this process without Ray's beside it is as alone as a trial can be.
+    if serial or (table.alone and not (address or os.environ.get("RAY_ADDRESS"))):
         with Progress(schedule, known, 1, console) as watch:
             run_here(schedule, here, watch)
         return
     with connected(address, cpus=cpus, checkout=here.checkout) as capacity:
-        slots = max(1.0, capacity.cpus // threads)
+        slots = 1.0 if table.alone else max(1.0, capacity.cpus // table.threads)
         with Progress(schedule, known, slots, console) as watch:
             run_sweep(schedule, here, capacity, watch)

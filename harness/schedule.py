@@ -290,6 +290,8 @@ class Schedule:
             return None
         if line.start.parameters is None:
             raise InputError(f"{line.row.name}: {line.start.row.name}, which it starts from, has no parameters yet")
+        if line.row.shared_backbone and purpose == "repeat":
+            seed = self.request.table.seeds[0]
         return self._spec(line.start, line.start.parameters, seed, purpose)
 
     def _fixed(self, line: Line) -> Parameters:

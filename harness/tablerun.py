@@ -18,6 +18,7 @@ from harness.record import TrialResult
 from harness.schedule import Line, Request, Schedule
 from harness.specs import Selection, TableSpec, find_table
 from harness.store import Store
+from harness.tables.counts import COUNTS
 from harness.tables.model import RELATIVE
 from harness.tasks import load_task
 from harness.trial import load_arrays
@@ -66,7 +67,10 @@ def open_run(options: Options, places: Places, say: Callable[[str], None]) -> Ta
     own, folder = find_table(options.table, places.results)
     spec, overrides = with_overrides(own, options.overrides)
     check_metrics(spec)
-    selection: Selection = "published" if options.published else "tuned"
+    if spec.kind == "statistics" and overrides:
+        raise InputError(f"--set {next(iter(overrides))}: {options.table} counts datasets, no trial has parameters")
+    # What a method's batch costs is asked of the parameters that it is known by; nothing is searched for it.
+    selection: Selection = "published" if options.published or spec.kind == "timing" else "tuned"
     rows = chosen_rows(options.methods, spec.rows)
     prepared: dict[str, PreparedDataset] = {}
     missing: dict[str, str] = {}
@@ -97,7 +101,7 @@ def check_metrics(spec: TableSpec) -> None:
     Raises:
         InputError: a metric is unknown.
     """
-    measured = load_task(spec.task).metrics
+    measured = COUNTS if spec.kind == "statistics" else load_task(spec.task).metrics
     derived = [name.removesuffix("auc") + RELATIVE for name in measured if name.split("/")[-1] == "auc"]
     for metric in spec.metrics:
         if metric not in (*measured, *derived):
@@ -159,6 +163,7 @@ def _measured(line: Line, seed: int, result: TrialResult, schedule: Schedule, st
         cpu_seconds=result.cpu_seconds,
         peak_memory_bytes=result.peak_memory_bytes,
         threads=result.spec.threads,
+        environment=_where(result) if schedule.request.table.alone else "",
     )
     if line.study is None:
         return measured
@@ -169,6 +174,15 @@ def _measured(line: Line, seed: int, result: TrialResult, schedule: Schedule, st
         search_distinct=study.distinct,
         space_hash=line.method.space_hash,
     )
+
+
+def _where(result: TrialResult) -> str:
+    """Return what a measured time depends on beside the program."""
+    if result.environment is None:
+        return ""
+    where = result.environment
+    threads = f"{where.threads} thread{'s' if where.threads > 1 else ''}"
+    return f"{where.processor}, {threads}, torch {where.torch}"
 
 
 def merged_groups(old: list[Measured], new: list[Measured], seeds: tuple[int, ...]) -> tuple[list[Measured], list[str]]:

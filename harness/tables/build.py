@@ -17,11 +17,22 @@ from harness.statistics import (
     paired_by_user,
     summarize,
 )
-from harness.tables.model import RELATIVE, SELECTIONS, Cell, Comparison, Measurement, Place, Provenance, Table
+from harness.tables.model import (
+    LOWER_IS_BETTER,
+    RELATIVE,
+    SELECTIONS,
+    Cell,
+    Comparison,
+    Measurement,
+    Place,
+    Provenance,
+    Table,
+)
+from harness.tables.order import claims
 from harness.tables.published import Key, PublishedCell
 from harness.tables.values import Group, TableTrials, tolerance_of
 
-LOWER_IS_BETTER = ("log_loss",)
+_RANKED = ("cells", "timing")
 
 
 def build_table(
@@ -59,7 +70,9 @@ def build_table(
                 printed = published.get((dataset, row.name, metric))
                 ours = {group[2]: _measurement(spec, trials, group, metric, printed) for group in groups}
                 cells[dataset, row.name, metric] = Cell(printed, "", ours)
-    return Table(spec, _with_places(spec, cells), tuple(_comparisons(spec, trials)), provenance, status)
+    compared = tuple(_comparisons(spec, trials))
+    ordered = tuple(claims(spec, lambda *cell: paired_difference(trials, *cell)))
+    return Table(spec, _with_places(spec, cells), compared, provenance, status, ordered)
 
 
 def _measurement(
@@ -77,19 +90,19 @@ def _comparisons(spec: TableSpec, trials: TableTrials) -> Iterable[Comparison]:
     for dataset in spec.datasets:
         for selection in SELECTIONS:
             for metric in spec.metrics:
-                if spec.reference is not None and not metric.endswith(RELATIVE):
-                    yield from _column(spec, trials, dataset, selection, metric, spec.reference)
+                if not metric.endswith(RELATIVE):
+                    for reference in spec.references:
+                        yield from _column(spec, trials, dataset, selection, metric, reference)
 
 
 def _column(
     spec: TableSpec, trials: TableTrials, dataset: str, selection: str, metric: str, reference: str
 ) -> Iterable[Comparison]:
-    """Compare every row with the reference, adjusting the p-values of this column."""
+    """Compare every row of its group with a reference, adjusting the p-values of this column."""
     differences: dict[str, Difference] = {}
     for row in spec.rows:
-        if row.name != reference:
-            groups = (dataset, row.name, selection), (dataset, reference, selection)
-            difference = _difference(trials, *groups, metric)
+        if row.name != reference and reference in spec.references_of(row):
+            difference = paired_difference(trials, dataset, selection, metric, row.name, reference)
             if difference.n:
                 differences[row.name] = difference
     adjusted = holm([difference.p_value for difference in differences.values()])
@@ -97,12 +110,15 @@ def _column(
         yield Comparison(dataset, metric, selection, row_name, reference, difference, p_value)
 
 
-def _difference(trials: TableTrials, group: Group, reference: Group, metric: str) -> Difference:
+def paired_difference(
+    trials: TableTrials, dataset: str, selection: str, metric: str, row: str, reference: str
+) -> Difference:
     """Pair by user where ranks are known, because such methods share nothing under a seed; else by seed."""
-    value_SU, reference_SU = trials.by_user(group, metric), trials.by_user(reference, metric)
+    group, reference_group = (dataset, row, selection), (dataset, reference, selection)
+    value_SU, reference_SU = trials.by_user(group, metric), trials.by_user(reference_group, metric)
     if value_SU is not None and reference_SU is not None and value_SU.shape[1] == reference_SU.shape[1]:
         return paired_by_user(value_SU, reference_SU)
-    return paired_by_seed(trials.values(group, metric), trials.values(reference, metric))
+    return paired_by_seed(trials.values(group, metric), trials.values(reference_group, metric))
 
 
 def _provenance(selection: str, group: Sequence[Measured]) -> Provenance:
@@ -116,24 +132,31 @@ def _provenance(selection: str, group: Sequence[Measured]) -> Provenance:
         space_hash=max(trial.space_hash for trial in group),
         data_hashes=tuple(sorted({trial.data_hash for trial in group if trial.data_hash})),
         data_notes=tuple(sorted({trial.data_note for trial in group if trial.data_note})),
+        environments=tuple(sorted({trial.environment for trial in group if trial.environment})),
     )
 
 
 def _with_places(spec: TableSpec, cells: Mapping[Key, Cell]) -> dict[Key, Cell]:
-    """Mark the best and second best of each column, among published and among measured values apart."""
+    """Mark the best and second best of each column, among published and among measured values apart.
+
+    Rows of one group compete; those beyond the paper, and points of a curve, do not.
+    """
     placed = dict(cells)
-    for dataset in spec.datasets:
-        for metric in spec.metrics:
-            column = [(dataset, row.name, metric) for row in spec.rows]
-            printed = {key: cell.published.value for key in column if (cell := cells[key]).published is not None}
-            for key, place in _places(printed, metric).items():
-                placed[key] = replace(placed[key], published_place=place)
-            for selection in SELECTIONS:
-                means = {key: m.summary.mean for key in column if (m := cells[key].measured.get(selection)) is not None}
-                for key, place in _places(means, metric).items():
-                    measured = dict(placed[key].measured)
-                    measured[selection] = replace(measured[selection], place=place)
-                    placed[key] = replace(placed[key], measured=measured)
+    columns = dict.fromkeys(
+        (dataset, metric, row.group) for dataset in spec.datasets for metric in spec.metrics for row in spec.rows
+    )
+    for dataset, metric, group in columns:
+        competing = [row for row in spec.rows if row.group == group and not row.beyond]
+        column = [(dataset, row.name, metric) for row in competing] if spec.kind in _RANKED else []
+        printed = {key: cell.published.value for key in column if (cell := cells[key]).published is not None}
+        for key, place in _places(printed, metric).items():
+            placed[key] = replace(placed[key], published_place=place)
+        for selection in SELECTIONS:
+            means = {key: m.summary.mean for key in column if (m := cells[key].measured.get(selection)) is not None}
+            for key, place in _places(means, metric).items():
+                measured = dict(placed[key].measured)
+                measured[selection] = replace(measured[selection], place=place)
+                placed[key] = replace(placed[key], measured=measured)
     return placed
 
 

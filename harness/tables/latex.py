@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.tables.layout import LEGEND, Block, Entry, blocks, data_notes
+from harness.tables.layout import BEYOND, Block, Entry, Line, blocks, data_notes, legend
 from harness.tables.model import Table
 
 _SPECIAL = {
@@ -35,13 +35,13 @@ def to_latex(table: Table) -> str:
 
 def _environment(table: Table, block: Block) -> str:
     columns = "ll" + "r" * (len(block.header) - 2)
-    caption = f"{table.spec.title}: {block.dataset}. {LEGEND}"
+    caption = f"{table.spec.title}: {block.title}. {legend(table.spec)}"
     notes = [f"{_reference(number)} {escaped(text)}" for number, text in enumerate(block.notes, start=1)]
-    notes += [escaped(text) for text in data_notes(table, block.dataset)]
-    lines = []
-    for line in block.lines:
-        cells = [escaped(line.row), escaped(line.kind) + _reference(line.note), *map(_entry, line.entries)]
-        lines.append(" & ".join(cells) + r" \\")
+    notes += [escaped(text) for text in data_notes(table, block)]
+    lines = [_line(line) for line in block.lines]
+    if block.beyond:
+        head = rf"\multicolumn{{{len(block.header)}}}{{l}}{{\emph{{{BEYOND}}}}} \\"
+        lines += [r"\midrule", head, *(_line(line) for line in block.beyond)]
     return "\n".join(
         [
             r"\begin{table}",
@@ -58,6 +58,11 @@ def _environment(table: Table, block: Block) -> str:
             r"\end{table}",
         ]
     )
+
+
+def _line(line: Line) -> str:
+    cells = [escaped(line.row), escaped(line.kind) + _reference(line.note), *map(_entry, line.entries)]
+    return " & ".join(cells) + r" \\"
 
 
 def _entry(entry: Entry) -> str:

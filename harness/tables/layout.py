@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from harness.specs import Row, TableSpec
+from harness.tables.counts import COUNTS
 from harness.tables.model import RELATIVE, Cell, Measurement, Place, Provenance, Table
 
 SYMBOLS = {"reproduced": "✓", "consistent": "≈", "not reproduced": "✗"}
@@ -18,8 +20,23 @@ LEGEND = (
     "Best bold, second best underlined, among printed and among measured values apart. Effect: the mean paired "
     "difference over its standard deviation; among thousands of users even a tiny effect has a tiny p."
 )
+COUNTS_LEGEND = "Ours: counted in the prepared data. ✓ equals the printed number, ✗ does not."
+TIMES = (
+    "Ours: milliseconds, the median over batches after a warm-up, each trial alone on its machine; mean over seeds ± "
+    "half of its 95 % t-interval. Best bold, second best underlined. Effect: the mean paired difference over its "
+    "standard deviation."
+)
+BEYOND = "Beyond the paper"
 KINDS = {"published": "ours, published parameters", "tuned": "ours, tuned"}
-_NAMES = {"auc": "AUC", RELATIVE: "RelaImpr", "recall": "Recall", "ndcg": "NDCG", "log_loss": "log loss"}
+_NAMES = {
+    "auc": "AUC",
+    RELATIVE: "RelaImpr",
+    "recall": "Recall",
+    "ndcg": "NDCG",
+    "log_loss": "log loss",
+    "batch_ms": "ms a batch",
+    "step_ms": "ms a step",
+}
 
 
 @dataclass(frozen=True)
@@ -43,11 +60,17 @@ class Line:
 
 @dataclass(frozen=True)
 class Block:
-    """A dataset's part of a table. `notes` are the footnotes that lines and entries refer to, the first being 1."""
+    """A part of a table: a dataset's cells, or what all datasets count.
 
-    dataset: str
+    `beyond` are the lines of rows that are not the paper's. `notes` are the footnotes that lines and entries refer to,
+    the first being 1.
+    """
+
+    title: str
+    datasets: tuple[str, ...]
     header: tuple[str, ...]
     lines: tuple[Line, ...]
+    beyond: tuple[Line, ...]
     notes: tuple[str, ...]
 
 
@@ -61,28 +84,59 @@ class Grid:
 
 
 def blocks(table: Table) -> list[Block]:
-    """Return the table's parts in the order of its datasets."""
+    """Return the table's parts in the order of its datasets; counts of all datasets are one part."""
+    if table.spec.kind == "statistics":
+        return [_counts(table)]
     return [_block(table, dataset) for dataset in table.spec.datasets]
 
 
-def grids(table: Table, dataset: str) -> list[Grid]:
-    """Return paired differences, each cell's statistics, and how it was run; those that have rows."""
-    return [
-        grid for grid in (differences(table, dataset), statistics(table, dataset), runs(table, dataset)) if grid.rows
-    ]
+def legend(spec: TableSpec) -> str:
+    """Say how the table is read."""
+    return {"statistics": COUNTS_LEGEND, "timing": TIMES}.get(spec.kind, LEGEND)
 
 
-def differences(table: Table, dataset: str) -> Grid:
-    """Return the paired differences to the reference row."""
+def grids(table: Table, block: Block, *, every_cell: bool = True) -> list[Grid]:
+    """Return the order, paired differences, each cell's statistics, and how it was run; those that have rows."""
+    if table.spec.kind == "statistics":
+        return []
+    found: list[Grid] = []
+    for dataset in block.datasets:
+        found += [order(table, dataset), *differences(table, dataset)]
+        found += [statistics(table, dataset)] if every_cell else []
+        found.append(runs(table, dataset))
+    return [grid for grid in found if grid.rows]
+
+
+def order(table: Table, dataset: str) -> Grid:
+    """Return whether the order that the paper claims holds, judged by paired intervals."""
+    rows = []
+    for claim in table.order:
+        if claim.dataset == dataset:
+            m, d = claim.metric, claim.difference
+            rest = "the rest" if claim.over_rest else claim.other
+            closest = claim.other if claim.over_rest else ""
+            figures = (f"{d.n} {d.pairs}", signed(m, d.mean), f"{signed(m, d.low)} … {signed(m, d.high)}")
+            stated = (metric_title(m), f"{claim.row} > {rest}", KINDS[claim.selection])
+            rows.append((*stated, closest, *figures, claim.verdict))
+    header = ("metric", "order", "parameters", "closest", "pairs", "difference", "95 % interval", "verdict")
+    return Grid("Order: holds where the paired interval lies above 0, fails where below", header, tuple(rows))
+
+
+def differences(table: Table, dataset: str) -> list[Grid]:
+    """Return the paired differences to each reference row."""
+    return [_differences(table, dataset, reference) for reference in table.spec.references]
+
+
+def _differences(table: Table, dataset: str, reference: str) -> Grid:
     rows = []
     for c in table.comparisons:
-        if c.dataset == dataset:
+        if (c.dataset, c.reference) == (dataset, reference):
             d = c.difference
             interval = f"{signed(c.metric, d.low)} … {signed(c.metric, d.high)}"
             figures = (signed(c.metric, d.mean), interval, p_value(d.p_value), p_value(c.holm), number(d.effect, 2))
             rows.append((metric_title(c.metric), c.row, KINDS[c.selection], f"{d.n} {d.pairs}", *figures))
     header = ("metric", "row", "parameters", "pairs", "difference", "95 % interval", "p", "p (Holm)", "effect")
-    return Grid(f"Paired differences to {table.spec.reference}", header, tuple(rows))
+    return Grid(f"Paired differences to {reference}", header, tuple(rows))
 
 
 def statistics(table: Table, dataset: str) -> Grid:
@@ -137,8 +191,14 @@ def parameter_text(parameters: str) -> str:
     return ", ".join(f"{name}={value}" for name, value in json.loads(parameters).items()) or "defaults"
 
 
-def data_notes(table: Table, dataset: str) -> list[str]:
-    """Say what data was used, what is wrong with it, what was not run, and which seeds failed."""
+def data_notes(table: Table, block: Block) -> list[str]:
+    """Say what data was used, what is wrong with it, where times were taken, what was not run, which seeds failed."""
+    if len(block.datasets) == 1:
+        return _data_notes(table, block.datasets[0])
+    return [f"{name}: {text[0].lower()}{text[1:]}" for name in block.datasets for text in _data_notes(table, name)]
+
+
+def _data_notes(table: Table, dataset: str) -> list[str]:
     runs = [(row.name, run) for row in table.spec.rows for run in table.provenance.get((dataset, row.name), ())]
     texts = [f"Data: {data_hash[:12]}." for data_hash in _distinct(h for _, run in runs for h in run.data_hashes)]
     texts += [f"Data: {note}" for note in _distinct(note for _, run in runs for note in run.data_notes)]
@@ -146,6 +206,7 @@ def data_notes(table: Table, dataset: str) -> list[str]:
         if len(run.parameters) > 1 or len(run.data_hashes) > 1:
             texts.append(f"{name}, {run.selection}: its seeds differ in parameters or data; run it again.")
         texts += [f"{name}, {run.selection}, seed {seed} failed: {error}" for seed, error in run.failures]
+    texts += [f"Timed on: {where}." for where in _distinct(e for _, run in runs for e in run.environments)]
     for status in ("no data", "not run"):
         names = [row.name for row in table.spec.rows if table.status.get((dataset, row.name)) == status]
         if names:
@@ -163,7 +224,11 @@ def metric_title(metric: str) -> str:
 
 
 def value(metric: str, x: float) -> str:
-    """Return a value with four decimals, RelaImpr in percent with two; `–` where there is none."""
+    """Return a value with four decimals, RelaImpr in percent with two, a count without; `–` where there is none."""
+    if metric in COUNTS and not math.isnan(x):
+        return f"{x:,.0f}"
+    if metric.endswith("_ms"):
+        return number(x, 3)
     return number(x, 2) + " %" if metric.endswith(RELATIVE) and not math.isnan(x) else number(x, 4)
 
 
@@ -193,25 +258,40 @@ def number(x: float, decimals: int) -> str:
 
 def _block(table: Table, dataset: str) -> Block:
     notes: list[str] = []
-    lines = [line for row in table.spec.rows for line in _lines(table, dataset, row.name, row.mark, notes)]
+    lines: dict[bool, list[Line]] = {False: [], True: []}
+    for row in sorted(table.spec.rows, key=lambda row: row.beyond):
+        lines[row.beyond] += _lines(table, dataset, row, notes)
     header = ("method", "", *(metric_title(metric) for metric in table.spec.metrics))
-    return Block(dataset, header, tuple(lines), tuple(notes))
+    return Block(dataset, (dataset,), header, tuple(lines[False]), tuple(lines[True]), tuple(notes))
 
 
-def _lines(table: Table, dataset: str, row: str, mark: str, notes: list[str]) -> Iterable[Line]:
-    """Yield the paper's line, then ours by selection."""
-    cells = [table.cell(dataset, row, metric) for metric in table.spec.metrics]
+def _counts(table: Table) -> Block:
+    """Return one part with a pair of lines a dataset."""
+    notes: list[str] = []
+    lines: list[Line] = []
+    (row,) = table.spec.rows
+    for dataset in table.spec.datasets:
+        own = _lines(table, dataset, row, notes)
+        lines += [replace(line, row=dataset if line.row else "", kind=line.kind.split(",")[0]) for line in own]
+    header = ("dataset", "", *(metric_title(metric) for metric in table.spec.metrics))
+    return Block("Counts", table.spec.datasets, header, tuple(lines), (), tuple(notes))
+
+
+def _lines(table: Table, dataset: str, row: Row, notes: list[str]) -> Iterable[Line]:
+    """Yield the paper's line, then ours by selection; a line of a row that the paper has not only says its status."""
+    cells = [table.cell(dataset, row.name, metric) for metric in table.spec.metrics]
     metrics = table.spec.metrics
-    status = table.status.get((dataset, row))
-    name = row
+    status = table.status.get((dataset, row.name))
+    name = row.name
+    own = row.beyond or not any(cell.published for cell in table.cells.values())
     if any(cell.published for cell in cells) or status:
         printed = tuple(_printed(metric, cell, notes) for metric, cell in zip(metrics, cells, strict=True))
-        yield Line(name, f"paper ({status})" if status else "paper", printed)
+        yield Line(name, (status if own else f"paper ({status})") if status else "paper", printed)
         name = ""
     for selection, kind in KINDS.items():
         if any(selection in cell.measured for cell in cells):
             entries = tuple(_ours(m, c.measured[selection]) for m, c in zip(metrics, cells, strict=True))
-            yield Line(name, kind, entries, _note(mark, notes))
+            yield Line(name, kind, entries, _note(row.mark, notes))
             name = ""
 
 

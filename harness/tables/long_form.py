@@ -48,8 +48,13 @@ Value = str | int | float
 
 
 def to_csv(table: Table) -> str:
-    """Return the table in long form; what is unknown or does not apply is empty. `low` and `high` bound 95 %."""
-    compared = {(c.dataset, c.row, c.metric, c.selection): c for c in table.comparisons}
+    """Return the table in long form; what is unknown or does not apply is empty. `low` and `high` bound 95 %.
+
+    A cell that is compared with several references has a line for each.
+    """
+    compared: dict[tuple[str, str, str, str], list[Comparison]] = {}
+    for c in table.comparisons:
+        compared.setdefault((c.dataset, c.row, c.metric, c.selection), []).append(c)
     stream = io.StringIO()
     writer = csv.DictWriter(stream, COLUMNS, restval="", lineterminator="\n")
     writer.writeheader()
@@ -59,9 +64,8 @@ def to_csv(table: Table) -> str:
             line |= _printed(cell) | {"verdict": table.verdict(dataset, row, metric, selection)}
             if selection:
                 line |= _measured(cell.measured[selection])
-            if comparison := compared.get((dataset, row, metric, selection)):
-                line |= _compared(comparison)
-            writer.writerow(_without_nan(line))
+            for comparison in compared.get((dataset, row, metric, selection), (None,)):
+                writer.writerow(_without_nan(line | (_compared(comparison) if comparison else {})))
     return stream.getvalue()
 
 

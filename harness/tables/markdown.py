@@ -4,26 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from harness.tables.layout import LEGEND, Block, Entry, Grid, blocks, data_notes, grids
+from harness.tables.layout import BEYOND, Block, Entry, Grid, Line, blocks, data_notes, grids, legend
 from harness.tables.model import Table
 
 
 def to_markdown(table: Table) -> str:
     """Return the table as Markdown: a section a dataset, the paper's lines and ours one above the other."""
-    parts = [f"# {table.spec.title}", f"Paper: {table.spec.paper}. {LEGEND}"]
+    parts = [f"# {table.spec.title}", f"Paper: {table.spec.paper}. {legend(table.spec)}"]
     for block in blocks(table):
-        parts += [f"## {block.dataset}", _main(block), *_notes(block, table)]
-        for grid in grids(table, block.dataset):
+        parts += [f"## {block.title}", _main(block, block.lines)]
+        if block.beyond:
+            parts += [f"### {BEYOND}", _main(block, block.beyond)]
+        parts += _notes(block, table)
+        for grid in grids(table, block):
             parts += [f"### {grid.title}", _grid(grid)]
     return "\n\n".join(parts) + "\n"
 
 
-def _main(block: Block) -> str:
-    lines = []
-    for line in block.lines:
+def _main(block: Block, lines: Iterable[Line]) -> str:
+    rows = []
+    for line in lines:
         kind = escaped(line.kind) + _reference(line.note)
-        lines.append([escaped(line.row), kind, *(_entry(entry) for entry in line.entries)])
-    return _pipes(block.header, lines, left=2)
+        rows.append([escaped(line.row), kind, *(_entry(entry) for entry in line.entries)])
+    return _pipes(block.header, rows, left=2)
 
 
 def _entry(entry: Entry) -> str:
@@ -40,7 +43,7 @@ def _reference(note: int) -> str:
 
 def _notes(block: Block, table: Table) -> list[str]:
     numbered = [f"{_reference(number)} {escaped(text)}" for number, text in enumerate(block.notes, start=1)]
-    texts = numbered + [escaped(text) for text in data_notes(table, block.dataset)]
+    texts = numbered + [escaped(text) for text in data_notes(table, block)]
     return ["\n".join(f"- {text}" for text in texts)] if texts else []
 
 

@@ -13,6 +13,8 @@ from harness.tables.published import Key, PublishedCell
 Place = Literal["best", "second", ""]
 SELECTIONS = ("published", "tuned")
 RELATIVE = "relaimpr"
+LOWER_IS_BETTER = ("log_loss", "_ms")
+"""How the names of metrics end of which less is better."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,31 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class Claim:
+    """That a row beats another one on a metric, by the mean paired difference and its 95 % interval.
+
+    `over_rest` says that the other row stands for all that are left: it is the one that comes closest. Where less is
+    better, the difference is of the other sign than the metric's. The claim holds when the interval lies above 0,
+    fails when it lies below, and is open in between.
+    """
+
+    dataset: str
+    metric: str
+    selection: str
+    row: str
+    other: str
+    over_rest: bool
+    difference: Difference
+
+    @property
+    def verdict(self) -> Literal["holds", "fails", "open"]:
+        """What the interval says."""
+        if self.difference.low > 0:
+            return "holds"
+        return "fails" if self.difference.high < 0 else "open"
+
+
+@dataclass(frozen=True)
 class Provenance:
     """How a row's trials under one selection were run; parameters and hashes list every distinct value."""
 
@@ -65,6 +92,7 @@ class Provenance:
     space_hash: str
     data_hashes: tuple[str, ...]
     data_notes: tuple[str, ...]
+    environments: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -76,6 +104,7 @@ class Table:
     comparisons: tuple[Comparison, ...]
     provenance: Mapping[tuple[str, str], tuple[Provenance, ...]]
     status: Mapping[tuple[str, str], Verdict]
+    order: tuple[Claim, ...] = ()
 
     def cell(self, dataset: str, row: str, metric: str) -> Cell:
         """Return a cell of the table."""

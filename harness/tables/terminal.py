@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from harness.tables.layout import LEGEND, Block, Entry, Grid, blocks, data_notes, differences, runs
+from harness.tables.layout import BEYOND, Block, Entry, Grid, Line, blocks, data_notes, grids, legend
 from harness.tables.model import Table
 
 STYLES = {"best": "bold", "second": "underline", "": ""}
@@ -15,24 +17,35 @@ STYLES = {"best": "bold", "second": "underline", "": ""}
 
 def to_terminal(table: Table) -> Group:
     """Return the table for a rich console: the paper's lines and ours, differences, tuning, footnotes."""
-    parts: list[RenderableType] = [Text(table.spec.title, style="bold"), Text(f"{table.spec.paper}. {LEGEND}")]
+    parts: list[RenderableType] = [
+        Text(table.spec.title, style="bold"),
+        Text(f"{table.spec.paper}. {legend(table.spec)}"),
+    ]
     for block in blocks(table):
         parts += [Text(""), _main(block)]
         notes = [f"[{number}] {text}" for number, text in enumerate(block.notes, start=1)]
-        parts += [Padding(Text(text), (0, 0, 0, 1)) for text in notes + data_notes(table, block.dataset)]
-        parts += [_grid(g) for g in (differences(table, block.dataset), runs(table, block.dataset)) if g.rows]
+        parts += [Padding(Text(text), (0, 0, 0, 1)) for text in notes + data_notes(table, block)]
+        parts += [_grid(grid) for grid in grids(table, block, every_cell=False)]
     return Group(*parts)
 
 
 def _main(block: Block) -> RichTable:
-    drawn = RichTable(title=block.dataset, title_justify="left")
+    drawn = RichTable(title=block.title, title_justify="left")
     for column, name in enumerate(block.header):
         drawn.add_column(name, justify="left" if column < 2 else "right")
-    for line in block.lines:
+    _add(drawn, block.lines)
+    if block.beyond:
+        drawn.add_section()
+        drawn.add_row(Text(BEYOND, style="italic"))
+        _add(drawn, block.beyond)
+    return drawn
+
+
+def _add(drawn: RichTable, lines: Iterable[Line]) -> None:
+    for line in lines:
         style = "dim" if line.kind.startswith("paper") else ""
         kind = Text(line.kind + (f" [{line.note}]" if line.note else ""))
         drawn.add_row(Text(line.row), kind, *(_entry(entry) for entry in line.entries), style=style)
-    return drawn
 
 
 def _entry(entry: Entry) -> Text:

@@ -15,10 +15,12 @@ from harness.measured import Measured
 from harness.metrics.ranking import ndcg_by_user, recall_by_user
 from harness.specs import TableSpec
 from harness.statistics import pooled_standard_error, relative_improvements, user_standard_error
+from harness.tables.counts import COUNTS
 from harness.tables.model import RELATIVE
 
 TOLERANCES: Mapping[str, float | str] = {"auc": 0.006, "recall": "10%", "ndcg": "10%"}
 """What counts as reproduced where the table does not say; a percentage is of the published value."""
+TOLERANCES_OF_COUNTS: Mapping[str, float | str] = dict.fromkeys(COUNTS, 0.0)
 
 Group = tuple[str, str, str]
 """Trials that differ in their seed alone: dataset, row, selection."""
@@ -28,11 +30,11 @@ class TableTrials:
     """The trials that a table asks for, by group; others are left out."""
 
     def __init__(self, spec: TableSpec, measured: Iterable[Measured]) -> None:
-        self._baseline = spec.baseline
+        self._baselines = {row.name: spec.baseline_of(row) for row in spec.rows}
         self._groups: dict[Group, list[Measured]] = defaultdict(list)
         rows = {row.name for row in spec.rows}
         for trial in sorted(measured, key=lambda trial: trial.place):
-            if trial.dataset in spec.datasets and trial.row in rows and trial.seed in spec.seeds:
+            if trial.dataset in spec.datasets and trial.row in rows and trial.seed in (spec.seeds or (0,)):
                 self._groups[trial.dataset, trial.row, trial.selection].append(trial)
         self._ranks = {group: ranks for group in self._groups if (ranks := self._rank_matrix(group)) is not None}
 
@@ -68,10 +70,11 @@ class TableTrials:
         return pooled_standard_error([trial.metrics.get(name, math.nan) for trial in self[group]])
 
     def _relative_improvements(self, group: Group, auc: str) -> dict[int, float]:
-        if self._baseline is None:
+        dataset, row, selection = group
+        baseline = self._baselines[row]
+        if baseline is None:
             return {}
-        dataset, _, selection = group
-        return relative_improvements(self.values(group, auc), self.values((dataset, self._baseline, selection), auc))
+        return relative_improvements(self.values(group, auc), self.values((dataset, baseline, selection), auc))
 
     def _rank_matrix(self, group: Group) -> torch.Tensor | None:
         """Return ranks by seed and user [S, U]; None without ranks, or where seeds differ in their users."""
@@ -90,7 +93,8 @@ def tolerance_of(spec: TableSpec, metric: str, published: float) -> float | None
         InputError: it is neither a number nor a percentage.
     """
     name = metric.rsplit("/", 1)[-1]
-    tolerances = {**TOLERANCES, **spec.tolerance}
+    standard = TOLERANCES_OF_COUNTS if spec.kind == "statistics" else TOLERANCES
+    tolerances = {**standard, **spec.tolerance}
     written = next((tolerances[key] for key in (metric, name, name.split("@")[0]) if key in tolerances), None)
     if written is None:
         return None

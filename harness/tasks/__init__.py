@@ -10,6 +10,7 @@ from harness.tasks.context import Task
 
 _TASKS = {
     "cold_start": "harness.tasks.cold_start:ColdStart",
+    "cold_start_timing": "harness.tasks.cold_start_timing:ColdStartTiming",
     "next_item": "harness.tasks.next_item:NextItem",
 }
 

@@ -1,11 +1,11 @@
-"""The run of a table as a whole: the table as text, and its seeds as a plot for each dataset."""
+"""The run of a table as a whole: the table as text, and its picture for each dataset."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
-from harness.figures import plot_seeds
+from harness.figures import figure_name, plot
 from harness.tables import Table
 from harness.tensorboard.events import image, key_of, run_folder, text, write_run
 
@@ -17,7 +17,7 @@ def write_summary(table_name: str, table: Table, markdown: str, logdir: Path) ->
 
     Args:
         table_name: the table's folder in results, for example `csdm/table1`.
-        table: the table, for the plots of its seeds with their intervals.
+        table: the table, for its pictures.
         markdown: the table as text, as `harness.tables.to_markdown` gives it.
         logdir: TensorBoard's folder.
 
@@ -29,7 +29,7 @@ def write_summary(table_name: str, table: Table, markdown: str, logdir: Path) ->
     ]
     shown = [
         text("table", viewable(markdown)),
-        *(image(f"seeds/{name}", plot_seeds(table, [name])) for name in measured),
+        *(image(f"{figure_name(table.spec)}/{name}", plot(table, [name])) for name in measured),
     ]
     key = key_of([event.SerializeToString(deterministic=True).hex() for event in shown])
     return write_run(run_folder(logdir, table_name, "summary"), key, lambda: shown)

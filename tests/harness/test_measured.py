@@ -82,6 +82,13 @@ def test_a_missing_column_is_named(tmp_path):
         read_measured(tmp_path / "measured.parquet")
 
 
+def test_a_file_from_before_a_column_was_added_is_read(tmp_path):
+    path = tmp_path / "measured.parquet"
+    write_measured(path, [record(environment="a processor")])
+    pq.write_table(pq.read_table(path).drop_columns(["environment"]), path)
+    assert read_measured(path) == [record(environment="")]
+
+
 def test_a_failed_write_leaves_the_old_file_and_no_partial_one(tmp_path, monkeypatch):
     path = tmp_path / "measured.parquet"
     write_measured(path, [record()])

@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from harness.errors import InputError
-from harness.specs import Method, TableSpec, TrialSpec, find_table
+from harness.specs import Method, Point, TableSpec, TrialSpec, find_table
 from harness.yaml_files import parse_yaml
 from tests.harness.small_table import write_yaml
 
@@ -36,6 +36,10 @@ TABLE: dict[str, Any] = {
     "seeds": [0],
     "rows": [{"name": "A", "method": "m"}, {"name": "B"}],
 }
+
+AXIS: dict[str, Any] = {"parameter": "rate", "values": [0.1, 1], "log": True}
+CURVE: dict[str, Any] = {"kind": "curve", "axis": AXIS}
+COUNTS: dict[str, Any] = {"title": "T", "paper": "P", "kind": "statistics", "datasets": ["d"], "metrics": ["users"]}
 
 
 # Trials
@@ -164,6 +168,30 @@ def test_ranges_of_integers_and_of_floats() -> None:
         ({"gpus": -1}, "greater than or equal to 0"),
         ({"search": {"parallel": 0}}, "greater than or equal to 1"),
         ({"kind": "cell"}, "should be 'cells'"),
+        ({"reference": ["A", "AA"]}, "reference: no row 'AA'"),
+        ({"order": ["A", "C"]}, "order: no row 'C'"),
+        ({"order": ["A", "A"]}, "'A' stands twice"),
+        ({"baseline": ["A", "B"]}, "baseline: the table has two; one a group is enough"),
+        ({"axis": {"parameter": "rate", "values": [1]}}, "axis: a table of kind cells has none"),
+        ({"task": ""}, "key 'task' is missing: a table of kind cells needs it"),
+        ({"rows": []}, "key 'rows' is missing"),
+        ({"seeds": []}, "key 'seeds' is missing"),
+        ({"kind": "curve"}, "key 'axis' is missing: a table of kind curve needs it"),
+        (CURVE | {"axis": AXIS | {"values": [0, 1]}}, "a logarithmic axis needs values above 0, not 0"),
+        (CURVE | {"axis": AXIS | {"values": [1, 1]}}, "1 stands twice"),
+        (CURVE | {"figure": "stages"}, "figure: a table of kind curve has none"),
+        (
+            CURVE | {"rows": [{"name": "A"}, {"name": "B", "starts_from": "A", "fixed": True}]},
+            "'A' stands at every value; make it fixed too",
+        ),
+        ({"rows": [{"name": "A", "fixed": True}]}, r"rows\.A\.fixed: only rows of a curve are"),
+        ({"rows": [{"name": "A", "shared_backbone": True}]}, r"rows\.A\.shared_backbone: goes with starts_from"),
+        (
+            {"kind": "timing", "rows": [{"name": "A", "method": "m"}, {"name": "B", "starts_from": "A"}]},
+            r"rows\.B\.starts_from: a timed trial trains for itself",
+        ),
+        ({"kind": "timing", "baseline": "A"}, "baseline: a table of kind timing has none"),
+        ({"kind": "statistics"}, "task: a table of kind statistics has none; remove it"),
         ({"metrics": ["Recall 5"]}, "match pattern"),
     ],
 )
@@ -193,3 +221,49 @@ def test_tables_are_found_by_their_folder(tmp_path: Path) -> None:
 def test_values_do_not_change() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         TableSpec(**TABLE).title = "another"
+
+
+def test_a_row_of_a_curve_stands_at_every_value_with_its_start() -> None:
+    rows = [
+        {"name": "Base", "method": "b", "fixed": True},
+        {"name": "A", "method": "m", "parameters": {"size": 2}, "starts_from": "Base"},
+        {"name": "B", "method": "n", "starts_from": "A"},
+    ]
+    table = TableSpec(**TABLE | CURVE | {"rows": rows, "reference": "A at rate = 1"})
+    assert [(row.name, row.parameters, row.starts_from) for row in table.rows] == [
+        ("Base", {}, None),
+        ("A at rate = 0.1", {"size": 2, "rate": 0.1}, "Base"),
+        ("A at rate = 1", {"size": 2, "rate": 1}, "Base"),
+        ("B at rate = 0.1", {"rate": 0.1}, "A at rate = 0.1"),
+        ("B at rate = 1", {"rate": 1}, "A at rate = 1"),
+    ]
+    assert [(row.line, row.value) for row in table.rows if isinstance(row, Point)][:2] == [("A", 0.1), ("A", 1)]
+    with pytest.raises(ValidationError, match="reference: no row 'A'"):
+        TableSpec(**TABLE | CURVE | {"rows": rows, "reference": "A"})
+
+
+def test_baseline_and_references_are_those_of_the_group_or_else_of_the_rows_without_one() -> None:
+    rows = [
+        {"name": "Base"},
+        {"name": "Own"},
+        {"name": "Deep", "group": "deep"},
+        {"name": "Own(Deep)", "group": "deep"},
+        {"name": "Wide", "group": "wide"},
+    ]
+    table = TableSpec(**TABLE | {"rows": rows, "baseline": ["Base", "Deep"], "reference": ["Own", "Own(Deep)", "Base"]})
+    assert [table.baseline_of(row) for row in table.rows] == ["Base", "Base", "Deep", "Deep", "Base"]
+    assert table.references_of(table.row("Own")) == ("Own", "Base")
+    assert table.references_of(table.row("Deep")) == ("Own(Deep)",)
+    assert table.references_of(table.row("Wide")) == ("Own", "Base")
+    assert TableSpec(**TABLE).baseline_of(table.row("Own")) is None
+
+
+def test_a_table_that_counts_has_one_row_and_nothing_to_run() -> None:
+    table = TableSpec(**COUNTS)
+    assert [row.name for row in table.rows] == ["counted"]
+    assert (table.task, table.seeds, table.alone) == ("", (), False)
+
+
+def test_each_trial_of_a_timing_is_alone() -> None:
+    assert TableSpec(**TABLE | {"kind": "timing"}).alone
+    assert not TableSpec(**TABLE).alone

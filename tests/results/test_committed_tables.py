@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.figures import figure_name, plot, svg
 from harness.measured import read_measured
 from harness.methods import MethodCatalog
 from harness.places import places
@@ -46,11 +47,19 @@ def test_markdown_is_what_the_measured_trials_give(name: str) -> None:
     assert (RESULTS / name / "table.md").read_text(encoding="utf-8") == to_markdown(open_table(name, places()))
 
 
+@pytest.mark.parametrize("path", sorted(RESULTS.glob("*/*/*.svg")), ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_pictures_are_what_the_measured_trials_give(path: Path) -> None:
+    table = open_table(path.parent.relative_to(RESULTS).as_posix(), places())
+    assert path.stem == figure_name(table.spec)
+    assert path.with_suffix(".png").exists()
+    assert path.read_text(encoding="utf-8") == svg(plot(table))
+
+
 @pytest.mark.parametrize("name", [name for name in TABLES if (RESULTS / name / "measured.parquet").exists()])
 def test_measured_trials_are_all_of_one_data_and_of_the_tables_seeds(name: str) -> None:
     spec, folder = find_table(name, RESULTS)
     records = read_measured(folder / "measured.parquet")
     assert {record.dataset for record in records} <= set(spec.datasets)
-    assert {record.seed for record in records} <= set(spec.seeds)
+    assert {record.seed for record in records} <= set(spec.seeds or (0,))
     for dataset in {record.dataset for record in records}:
         assert len({record.data_hash for record in records if record.dataset == dataset}) == 1

@@ -1,8 +1,15 @@
 import pytest
 from matplotlib.figure import Figure
-from table_example import cold_start_spec, cold_start_table, next_item_spec, next_item_trials
+from table_example import (
+    cold_start_published,
+    cold_start_spec,
+    cold_start_table,
+    next_item_spec,
+    next_item_trials,
+    trial,
+)
 
-from harness.figures import plot_seeds
+from harness.figures import figure_name, plot, plot_curve, plot_seeds, plot_stages, svg, write_figures
 from harness.tables import build_table
 
 
@@ -40,3 +47,94 @@ def test_nothing_measured_is_said():
 
 def test_only_the_datasets_asked_for():
     assert plot_seeds(cold_start_table(), ["taobao"]).axes == []
+
+
+STAGES = ("cold", "warm_a", "warm_b", "warm_c")
+STAGE_ROWS = [
+    {"name": "Deep", "group": "Deep"},
+    {"name": "Own(Deep)", "group": "Deep"},
+    {"name": "Wide", "group": "Wide"},
+    {"name": "Own(Wide)", "group": "Wide"},
+    {"name": "Extra", "group": "Wide", "beyond": True},
+]
+
+
+def stages_table():
+    metrics = [f"{stage}/auc" for stage in STAGES]
+    spec = cold_start_spec(
+        rows=STAGE_ROWS, reference=[], baseline=[], metrics=metrics, figure="stages", datasets=["ml-1m"]
+    )
+    trials = []
+    for place, row in enumerate(spec.rows):
+        for seed in range(3):
+            aucs = {f"test/{stage}/auc": 0.7 + 0.01 * place + 0.02 * k + 0.001 * seed for k, stage in enumerate(STAGES)}
+            trials.append(trial(row.name, seed, 0, metrics=aucs))
+    return build_table(
+        spec, {("ml-1m", "Own(Wide)", "cold/auc"): cold_start_published()["ml-1m", "Other", "cold/auc"]}, trials
+    )
+
+
+def test_stages_have_a_panel_a_group_and_a_line_a_method():
+    figure = plot_stages(stages_table())
+    deep, wide = figure.axes
+    assert (deep.get_title(), wide.get_title()) == ("Deep", "Wide")
+    assert [label.get_text() for label in deep.get_xticklabels()] == ["cold", "warm-a", "warm-b", "warm-c"]
+    means = [list(container.lines[0].get_ydata()) for container in wide.containers]
+    assert means == [pytest.approx([0.701 + 0.01 * p + 0.02 * k for k in range(4)]) for p in (2, 3)]  # none beyond
+    (low, high) = wide.containers[0].lines[2][0].get_segments()[0][:, 1]
+    half = stages_table().cell("ml-1m", "Wide", "cold/auc").measured["tuned"].summary.half_width
+    assert (low, high) == pytest.approx((0.721 - half, 0.721 + half))
+    assert [line.get_ydata()[0] for line in wide.lines if line.get_marker() == "D"] == [0.71]
+    legend = {handle.get_label(): handle.get_color() for handle in figure.legends[0].legend_handles}
+    assert list(legend) == ["backbone", "Own", "ours, tuned"]
+    assert [container.lines[0].get_color() for container in deep.containers] == [legend["backbone"], legend["Own"]]
+
+
+def curve_table():
+    spec = cold_start_spec(
+        kind="curve",
+        datasets=["ml-1m"],
+        metrics=["cold/auc", "warm_a/auc"],
+        reference=[],
+        baseline=[],
+        axis={"parameter": "rho", "values": [0.01, 0.1, 1], "log": True},
+        rows=[{"name": "Base", "fixed": True}, {"name": "Own"}],
+        seeds=[0, 1],
+    )
+    trials = [
+        trial(row.name, seed, 0, metrics={f"test/{s}/auc": 0.7 + 0.01 * place + 0.002 * seed for s in STAGES})
+        for place, row in enumerate(spec.rows)
+        for seed in (0, 1)
+    ]
+    return build_table(spec, {}, trials)
+
+
+def test_a_curve_shows_means_intervals_seeds_and_level_rows():
+    figure = plot_curve(curve_table())
+    assert [panel.get_title() for panel in figure.axes] == ["cold AUC", "warm-a AUC"]
+    panel = figure.axes[0]
+    assert (panel.get_xscale(), panel.get_xlabel()) == ("log", "rho")
+    (curve,) = panel.containers
+    assert list(curve.lines[0].get_xdata()) == [0.01, 0.1, 1]
+    assert list(curve.lines[0].get_ydata()) == pytest.approx([0.711, 0.721, 0.731])
+    seeds = sorted(float(y) for c in panel.collections for y in c.get_offsets()[:, 1] if y > 0.5)
+    assert seeds == pytest.approx([0.71, 0.712, 0.72, 0.722, 0.73, 0.732])
+    assert [line.get_ydata()[0] for line in panel.lines if line.get_xdata()[0] == 0] == [pytest.approx(0.701)]
+
+
+@pytest.mark.parametrize("table", [cold_start_table, stages_table, curve_table])
+def test_the_same_table_gives_the_same_files(table, tmp_path):
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        write_figures(table(), tmp_path / folder)
+    names = sorted(path.name for path in (tmp_path / "one").iterdir())
+    assert names == [f"{figure_name(table().spec)}.{ending}" for ending in ("png", "svg")]
+    for name in names:
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+def test_an_svg_carries_no_date_and_its_texts_as_texts():
+    text = svg(plot(cold_start_table()))
+    assert "<dc:date>" not in text
+    assert "Ours(DeepFM)" in text
+    assert "Table 1: 100 % of it" in text

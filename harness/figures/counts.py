@@ -1,0 +1,41 @@
+"""What datasets count, on a logarithmic scale: ours beside the printed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from harness.figures.style import PALETTE, PRINTED, bare
+from harness.specs import COUNTED
+from harness.tables.model import SELECTIONS, Table
+
+PANEL_WIDTH, LINE_HEIGHT = 3.1, 0.42
+
+
+def plot_counts(table: Table, datasets: Sequence[str] | None = None) -> Figure:
+    """Draw a bar for each count, and the printed value: one panel a count, one line a dataset."""
+    names = table.spec.datasets if datasets is None else tuple(datasets)
+    metrics = table.spec.metrics
+    size = (PANEL_WIDTH * len(metrics) + 0.8, LINE_HEIGHT * len(names) + 1.6)
+    figure = Figure(figsize=size, facecolor="white", layout="constrained")
+    for panel, metric in zip(figure.subplots(1, len(metrics), squeeze=False, sharey=True)[0], metrics, strict=True):
+        panel.set_xscale("log")
+        for line, dataset in enumerate(names):
+            cell = table.cell(dataset, COUNTED, metric)
+            for measurement in (cell.measured[s] for s in SELECTIONS if s in cell.measured):
+                panel.barh(line, measurement.summary.mean, height=0.6, color=PALETTE[0], alpha=0.75)
+            if cell.published:
+                panel.plot(cell.published.value, line, marker="D", markersize=7, color="none", markeredgecolor=PRINTED)
+        panel.set_xlim(left=100, right=4 * panel.get_xlim()[1])
+        panel.set_yticks(range(len(names)), names)
+        panel.set_ylim(len(names) - 0.5, -0.5)
+        panel.set_title(metric, fontsize="medium")
+        bare(panel, "x")
+    figure.suptitle(table.spec.title, fontweight="bold")
+    ours = Patch(color=PALETTE[0], alpha=0.75, label="ours")
+    paper = Line2D([], [], color="none", marker="D", markeredgecolor=PRINTED, markersize=7, label="paper")
+    figure.legend(handles=[ours, paper], loc="outside lower center", ncols=2, frameon=False)
+    return figure

@@ -1,0 +1,123 @@
+"""A metric along the values of a parameter: every seed, their mean and its interval."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from matplotlib import transforms
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from harness.figures.style import (
+    LINE_STYLES,
+    MARKERS,
+    PALETTE,
+    PRINTED,
+    bare,
+    drawn_datasets,
+    empty,
+    plainly_spaced,
+    selections,
+)
+from harness.specs import Axis, Point
+from harness.tables.layout import KINDS, metric_title
+from harness.tables.model import RELATIVE, SELECTIONS, Measurement, Table
+
+PANEL_WIDTH, PANEL_HEIGHT = 3.4, 3.0
+
+
+def plot_curve(table: Table, datasets: Sequence[str] | None = None) -> Figure:
+    """Draw each row's mean along the axis with its 95 % interval, every seed, and the printed value where there is one.
+
+    One line of panels a dataset, one panel a metric (RelaImpr left out). Rows off the axis are level lines.
+    """
+    metrics = [metric for metric in table.spec.metrics if not metric.endswith(RELATIVE)]
+    drawn, axis = drawn_datasets(table, datasets), table.spec.axis
+    if not drawn or axis is None:
+        return empty(table)
+    size = (PANEL_WIDTH * len(metrics) + 0.4, PANEL_HEIGHT * len(drawn) + 1.1)
+    figure = Figure(figsize=size, facecolor="white", layout="constrained")
+    for axes, dataset in zip(figure.subplots(len(drawn), len(metrics), squeeze=False), drawn, strict=True):
+        for panel, metric in zip(axes, metrics, strict=True):
+            _panel(panel, table, dataset, metric, axis)
+        axes[0].set_ylabel(dataset, fontweight="bold")
+    figure.suptitle(table.spec.title, fontweight="bold")
+    figure.legend(handles=_legend(table, drawn), loc="outside lower center", ncols=4, frameon=False)
+    return figure
+
+
+def _panel(panel: Any, table: Table, dataset: str, metric: str, axis: Axis) -> None:
+    if axis.log:
+        panel.set_xscale("log")
+    for selection in selections(table, dataset):
+        for name, colour, marker in _lines(table):
+            points = _points(table, dataset, metric, name)
+            known = [(x, m) for x, row in points if (m := table.cell(dataset, row, metric).measured.get(selection))]
+            known = [(x, m) for x, m in known if m.summary.n]
+            if known and not points[0][0]:
+                _level(panel, known[0][1], colour, selection)
+            elif known:
+                _line(panel, known, colour, marker, selection)
+    for row in table.spec.rows:
+        cell = table.cell(dataset, row.name, metric)
+        if isinstance(row, Point) and cell.published:
+            panel.plot(row.value, cell.published.value, marker="D", color="none", markeredgecolor=PRINTED, zorder=5)
+    panel.set_title(metric_title(metric), fontsize="medium")
+    panel.set_xlabel(axis.parameter)
+    panel.locator_params(axis="y", nbins=5)
+    if not axis.log:
+        plainly_spaced(panel, "x", table.spec)
+    bare(panel, "y")
+
+
+def _line(
+    panel: Any, known: Sequence[tuple[float | None, Measurement]], colour: str, marker: str, selection: str
+) -> None:
+    xs, means = [x for x, _ in known], [m.summary.mean for _, m in known]
+    for x, m in known:
+        beside = transforms.offset_copy(panel.transData, panel.figure, x=5, units="points")
+        values = list(m.values.values())
+        panel.scatter([x] * len(values), values, s=14, color=colour, alpha=0.5, linewidths=0, transform=beside)
+    halves = [0.0 if math.isnan(m.summary.half_width) else m.summary.half_width for _, m in known]
+    style = {"color": colour, "marker": marker, "linestyle": LINE_STYLES[selection]}
+    panel.errorbar(xs, means, yerr=halves, linewidth=1.4, elinewidth=1.6, markersize=5, capsize=2.5, zorder=3, **style)
+
+
+def _level(panel: Any, m: Measurement, colour: str, selection: str) -> None:
+    panel.axhline(m.summary.mean, color=colour, linewidth=1.4, linestyle=LINE_STYLES[selection], zorder=1)
+    if not math.isnan(m.summary.half_width):
+        panel.axhspan(m.summary.low, m.summary.high, color=colour, alpha=0.12, linewidth=0, zorder=0)
+
+
+def _lines(table: Table) -> list[tuple[str, str, str]]:
+    """Return the rows as they are written, with a colour and a marker."""
+    names = [row.name for row in table.spec.written_rows]
+    order = sorted(names, key=lambda name: table.spec.written_rows[names.index(name)].fixed)
+    return [(name, PALETTE[i % len(PALETTE)], MARKERS[i % len(MARKERS)]) for i, name in enumerate(order)]
+
+
+def _points(table: Table, dataset: str, metric: str, name: str) -> list[tuple[float | None, str]]:
+    """Return a written row's places on the axis and the rows there; None for the place of one that has none."""
+    points: list[tuple[float | None, str]] = []
+    for row in table.spec.rows:
+        if isinstance(row, Point) and row.line == name:
+            points.append((row.value, row.name))
+        elif row.name == name:
+            points.append((None, row.name))
+    return points
+
+
+def _legend(table: Table, drawn: Sequence[str]) -> list[Line2D]:
+    fixed = {row.name for row in table.spec.written_rows if row.fixed}
+    handles = [
+        Line2D([], [], color=colour, marker="" if name in fixed else marker, markersize=5, linewidth=1.4, label=name)
+        for name, colour, marker in _lines(table)
+    ]
+    used = [s for s in SELECTIONS if any(s in selections(table, dataset) for dataset in drawn)]
+    handles += [Line2D([], [], color="#777777", linestyle=LINE_STYLES[s], label=KINDS[s]) for s in used]
+    handles.append(Line2D([], [], color="#777777", marker="o", markersize=4, linestyle="none", label="one seed"))
+    if any(cell.published for cell in table.cells.values()):
+        handles.append(Line2D([], [], color="none", marker="D", markeredgecolor=PRINTED, label="paper"))
+    return handles

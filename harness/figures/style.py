@@ -1,0 +1,53 @@
+"""What all pictures share: colours, bare axes, and which parts of a table have something to draw."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from matplotlib.figure import Figure
+
+from harness.specs import TableSpec
+from harness.tables.model import SELECTIONS, Table
+
+# Okabe & Ito's palette: told apart under every common kind of colour blindness.
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
+SELECTION_COLOURS = {"published": PALETTE[0], "tuned": PALETTE[1]}
+LINE_STYLES: dict[str, Literal["-", "--"]] = {"published": "-", "tuned": "--"}
+MARKERS = ("o", "s", "^", "v", "P", "X", "d", "*")
+PRINTED = "#000000"
+
+
+def drawn_datasets(table: Table, datasets: Sequence[str] | None) -> list[str]:
+    """Return the datasets that have a measurement, of these or of all."""
+    wanted = table.spec.datasets if datasets is None else datasets
+    return [name for name in wanted if any(table.provenance.get((name, row.name)) for row in table.spec.rows)]
+
+
+def selections(table: Table, dataset: str) -> list[str]:
+    """Return how the parameters of the measured rows were chosen, each way once."""
+    runs = [run.selection for row in table.spec.rows for run in table.provenance.get((dataset, row.name), ())]
+    return [selection for selection in SELECTIONS if selection in runs]
+
+
+def bare(panel: Any, axis: Literal["x", "y"]) -> None:
+    """Leave grid lines along one axis and no frame."""
+    panel.grid(axis=axis, color="#dddddd", linewidth=0.6)
+    panel.set_axisbelow(True)
+    panel.tick_params(axis="y" if axis == "x" else "x", length=0)
+    for side in ("top", "right", "left") if axis == "x" else ("top", "right"):
+        panel.spines[side].set_visible(False)
+
+
+def plainly_spaced(panel: Any, axis: Literal["x", "y"], spec: TableSpec) -> None:
+    """Put few ticks on the axis of the values, from 0 on where they are times."""
+    panel.locator_params(axis=axis, nbins=5)
+    if spec.kind == "timing":
+        panel.set_xlim(left=0)
+
+
+def empty(table: Table) -> Figure:
+    """Return a figure that says that there is nothing to draw."""
+    figure = Figure(figsize=(7, 1.6), facecolor="white")
+    figure.text(0.5, 0.5, f"{table.spec.title}\nnothing measured yet", ha="center", va="center")
+    return figure

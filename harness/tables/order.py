@@ -1,0 +1,59 @@
+"""Whether the rows of a paper come in the order that it claims."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+from harness.specs import TableSpec
+from harness.statistics import Difference
+from harness.tables.model import LOWER_IS_BETTER, RELATIVE, SELECTIONS, Claim
+
+PairedDifference = Callable[[str, str, str, str, str], Difference]
+"""The difference of a row to another: of a dataset, a selection and a metric, then the two rows."""
+
+
+def claims(spec: TableSpec, paired: PairedDifference) -> Iterator[Claim]:
+    """Yield what `order` claims, by dataset, selection and metric, of rows that were measured.
+
+    Each row of the order is to beat the next one, and each of them all other rows of the paper in its group: of those
+    the one that comes closest is shown.
+    """
+    groups = dict.fromkeys(spec.row(name).group for name in spec.order)
+    for dataset in spec.datasets:
+        for selection in SELECTIONS:
+            for metric in spec.metrics:
+                if metric.endswith(RELATIVE):
+                    continue
+
+                def gain(
+                    row: str, other: str, column: tuple[str, str, str] = (dataset, selection, metric)
+                ) -> Difference:
+                    return _gain(paired(*column, row, other), lower_is_better=column[2].endswith(LOWER_IS_BETTER))
+
+                for group in groups:
+                    for row, other, over_rest, difference in _of_column(spec, group, gain):
+                        yield Claim(dataset, metric, selection, row, other, over_rest, difference)
+
+
+def _of_column(
+    spec: TableSpec, group: str, gain: Callable[[str, str], Difference]
+) -> Iterator[tuple[str, str, bool, Difference]]:
+    ordered = [name for name in spec.order if spec.row(name).group == group]
+    rest = [row.name for row in spec.rows if row.group == group and not row.beyond and row.name not in ordered]
+    for place, row in enumerate(ordered):
+        for other in ordered[place + 1 :]:
+            if (difference := gain(row, other)).n > 1:
+                yield row, other, False, difference
+    for row in ordered:
+        known = [(difference, other) for other in rest if (difference := gain(row, other)).n > 1]
+        if known:
+            difference, other = min(known, key=lambda pair: pair[0].low)
+            yield row, other, True, difference
+
+
+def _gain(difference: Difference, *, lower_is_better: bool) -> Difference:
+    if not lower_is_better:
+        return difference
+    low, high = -difference.high, -difference.low
+    return replace(difference, mean=-difference.mean, low=low, high=high, effect=-difference.effect)

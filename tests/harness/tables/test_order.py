@@ -1,0 +1,112 @@
+"""What a table says about the order of its rows, its groups, several references, and rows beyond the paper."""
+
+import csv
+import io
+
+import pytest
+from table_example import BASE, STAGGER, cold_start_published, cold_start_spec, trial
+
+from harness.tables import build_table, to_csv, to_latex, to_markdown
+
+ROWS = [
+    {"name": "DeepFM", "method": "a"},
+    {"name": "Third", "method": "b"},
+    {"name": "Second", "method": "c"},
+    {"name": "First", "method": "d"},
+    {"name": "Extra", "method": "d", "beyond": True},
+]
+GAINS = {"DeepFM": 0.0, "Third": 0.01, "Second": 0.0101, "First": 0.03, "Extra": 0.9}
+NOISE = [0.001 * (-1) ** seed for seed in range(10)]
+
+
+def trials(gains=GAINS):
+    return [
+        trial(row, seed, BASE + STAGGER[seed] + gain + (NOISE[seed] if row == "Second" else 0))
+        for row, gain in gains.items()
+        for seed in range(10)
+    ]
+
+
+def spec(**changes):
+    values = {"rows": ROWS, "reference": ["First", "Second"], "order": ["First", "Second"], "datasets": ["ml-1m"]}
+    return cold_start_spec(**(values | changes))
+
+
+def test_the_order_holds_fails_or_is_open_by_the_paired_interval():
+    first, rest_of_first, rest_of_second = build_table(spec(), {}, trials()).order
+    assert (first.row, first.other, first.over_rest, first.verdict) == ("First", "Second", False, "holds")
+    assert first.difference.mean == pytest.approx(0.0199)
+    # Of DeepFM and Third the latter comes closest; the row beyond the paper, better than all, is no rival.
+    assert (rest_of_first.other, rest_of_first.over_rest, rest_of_first.verdict) == ("Third", True, "holds")
+    assert rest_of_first.difference.mean == pytest.approx(0.02)
+    assert (rest_of_second.row, rest_of_second.other, rest_of_second.verdict) == ("Second", "Third", "open")
+    backwards = build_table(spec(), {}, trials(GAINS | {"First": -0.1})).order
+    assert [claim.verdict for claim in backwards] == ["fails", "fails", "open"]
+
+
+def test_less_is_better_where_it_is():
+    records = [
+        trial(row, seed, 0, metrics={"test/cold/log_loss": value + STAGGER[seed]})
+        for row, value in {"First": 0.4, "Second": 0.5}.items()
+        for seed in range(10)
+    ]
+    (claim,) = build_table(spec(metrics=["cold/log_loss"]), {}, records).order
+    assert (claim.difference.mean, claim.verdict) == (pytest.approx(0.1), "holds")
+    assert claim.difference.low <= claim.difference.mean <= claim.difference.high
+
+
+def test_the_order_of_a_group_is_its_own():
+    rows = [row | {"group": "deep" if row["name"] in ("First", "DeepFM") else "wide"} for row in ROWS]
+    claims = build_table(spec(rows=rows), {}, trials()).order
+    assert [(claim.row, claim.other) for claim in claims] == [("First", "DeepFM"), ("Second", "Third")]
+
+
+def test_rows_beyond_the_paper_take_no_place_and_stand_apart():
+    table = build_table(spec(), {}, trials())
+    places = {row["name"]: table.cell("ml-1m", row["name"], "cold/auc").measured["tuned"].place for row in ROWS}
+    assert places == {"DeepFM": "", "Third": "", "Second": "second", "First": "best", "Extra": ""}
+    paper, beyond = to_markdown(table).split("### Beyond the paper")
+    assert "| Extra |" not in paper
+    assert "| Extra | ours, tuned |" in beyond.split("### Order")[0]
+    assert r"\emph{Beyond the paper}" in to_latex(table)
+
+
+def test_a_row_beyond_the_paper_that_was_not_run_is_not_called_the_papers():
+    text = to_markdown(build_table(spec(), cold_start_published_of("First"), trials({"First": 0.1})))
+    assert "| Extra | not run |" in text
+    assert "| Second | paper (not run) |" in text
+
+
+def cold_start_published_of(row):
+    return {("ml-1m", row, "cold/auc"): cold_start_published()["ml-1m", "DeepFM", "cold/auc"]}
+
+
+def test_each_reference_has_its_own_differences_and_its_own_family_of_p_values():
+    table = build_table(spec(), {}, trials())
+    by_reference = {
+        reference: [c for c in table.comparisons if c.reference == reference] for reference in ("First", "Second")
+    }
+    assert {name: [c.row for c in found] for name, found in by_reference.items()} == {
+        "First": ["DeepFM", "Third", "Second", "Extra"],
+        "Second": ["DeepFM", "Third", "First", "Extra"],
+    }
+    assert {c.holm for c in by_reference["First"]} == {4 * 2 / 1024}
+    lines = [x for x in csv.DictReader(io.StringIO(to_csv(table))) if x["row"] == "Third" and x["mean"]]
+    assert [(x["metric"], x["paired_reference"]) for x in lines][:2] == [("cold/auc", "First"), ("cold/auc", "Second")]
+    text = to_markdown(table)
+    assert "### Paired differences to First" in text
+    assert "### Paired differences to Second" in text
+
+
+def test_relaimpr_is_taken_against_the_groups_baseline():
+    rows = [row | ({"group": "g"} if row["name"] in ("Third", "Second") else {}) for row in ROWS]
+    table = build_table(spec(rows=rows, baseline=["DeepFM", "Third"]), {}, trials())
+
+    def relative(row):
+        return table.cell("ml-1m", row, "cold/relaimpr").measured["tuned"].values[0]
+
+    assert relative("DeepFM") == relative("Third") == 0
+    auc = {row: BASE + STAGGER[0] + gain for row, gain in GAINS.items()}
+    assert relative("First") == pytest.approx(((auc["First"] - 0.5) / (auc["DeepFM"] - 0.5) - 1) * 100)
+    second = auc["Second"] + NOISE[0]
+    assert relative("Second") == pytest.approx(((second - 0.5) / (auc["Third"] - 0.5) - 1) * 100)
