@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from harness.errors import DiffbenchError
 from harness.places import places
-from harness.tablerun import Options
-from harness.tables import Table
+from harness.quick_imports import quick_imports
+
+if TYPE_CHECKING:  # what only some commands need, they import themselves: `--help` does without torch
+    from harness.tables import Table
 
 WIDTH = 170
 
@@ -54,7 +58,8 @@ def data_list() -> None:
     """List the datasets, and which of them are prepared or have raw files."""
     from rich.table import Table
 
-    from harness.datasets import catalog
+    with quick_imports():
+        from harness.datasets import catalog
 
     here = places()
     table = Table("dataset", "status", "what", box=None, pad_edge=False)
@@ -72,7 +77,8 @@ def data_prepare(
     ] = False,
 ) -> None:
     """Turn raw files, downloaded where they can be, into Parquet with a schema."""
-    from harness.datasets import catalog
+    with quick_imports():
+        from harness.datasets import catalog
 
     here = places()
     for name in names:
@@ -90,7 +96,8 @@ def data_verify(
     names: Annotated[list[str] | None, typer.Argument(help="Datasets; all prepared ones if none.")] = None,
 ) -> None:
     """Check prepared datasets against their schema: row hashes, counts, known facts."""
-    from harness.datasets import catalog
+    with quick_imports():
+        from harness.datasets import catalog
 
     here = places()
     chosen = names or [name for name in catalog.dataset_names() if catalog.status(name, here.data) == "prepared"]
@@ -119,7 +126,9 @@ def run(
     serial: Annotated[bool, typer.Option("--serial", help="One trial after the other in this process.")] = False,
 ) -> None:
     """Search and repeat what is missing of a table, then show it."""
-    from harness.running import run_table, table_of_run
+    with quick_imports():
+        from harness.running import run_table, table_of_run
+        from harness.tablerun import Options
 
     options = Options(table, datasets, methods, seeds, published, tuple(set_ or ()), retry_failed)
     here = places(store)
@@ -140,7 +149,9 @@ def plan(
     cpus: Annotated[int | None, typer.Option(min=1, help="Logical CPUs to count with.")] = None,
 ) -> None:
     """Tell what a run would do, and about how long it would take."""
-    from harness.running import plan_table
+    with quick_imports():
+        from harness.running import plan_table
+        from harness.tablerun import Options
 
     options = Options(table, datasets, methods, seeds, published, tuple(set_ or ()))
     Console().print(plan_table(options, places(store), _say, cpus=cpus))
@@ -152,7 +163,8 @@ def show(
     format_: Annotated[Format, typer.Option("--format", help="text, md, csv or latex.")] = Format.text,
 ) -> None:
     """Show a table: published beside measured, from the trials that its folder keeps."""
-    from harness.running import open_table
+    with quick_imports():
+        from harness.running import open_table
 
     _print(open_table(table, places()), format_)
 
@@ -165,7 +177,8 @@ def tensorboard(
     no_serve: Annotated[bool, typer.Option("--no-serve", help="Write the event files only.")] = False,
 ) -> None:
     """Write trials, studies and tables for TensorBoard, and serve them on this machine."""
-    from harness.browsing import browse
+    with quick_imports():
+        from harness.browsing import browse
 
     browse(tuple(tables or ()), places(store), port=port, serve=not no_serve, say=_say)
 
@@ -201,6 +214,7 @@ def _say(message: str) -> None:
 
 def main() -> None:
     """Run the command line; an error of ours is one line and its exit code."""
+    atexit.register(gc.freeze)  # the interpreter's last search for garbage would take longer than a second
     try:
         app()
     except DiffbenchError as error:

@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import socket
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from harness.errors import ClusterError
+from harness.quick_imports import quick_imports
 
 CONNECT_SECONDS = 5.0
+
+# Set before Ray starts: it counts no usage, takes `gpus: 0` at its word, and starts no workers that Tune cannot use.
+_RAY_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_prestart_worker_first_driver": "0",
+}
+
+_NEEDED_LATER = ("pandas", "scipy.stats", "matplotlib.figure")
 
 
 @dataclass(frozen=True)
@@ -23,6 +35,14 @@ class Capacity:
     node_gpus: float
     cpus: float
     gpus: float
+
+
+@dataclass(frozen=True)
+class Slots:
+    """How many trials run at a time, and the CPUs that each reserves."""
+
+    trials: int
+    cpus: float
 
 
 @contextlib.contextmanager
@@ -39,26 +59,54 @@ def connected(
     Raises:
         ClusterError: the cluster cannot be reached, or runs another version of Ray or Python.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    import ray
-
+    os.environ.update({key: os.environ.get(key, value) for key, value in _RAY_ENVIRONMENT.items()})
     address = address or os.environ.get("RAY_ADDRESS") or None
+    if address is not None:
+        _check_reachable(address)
+    with quick_imports():
+        import ray
+
     quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
+    workers = {"worker_process_setup_hook": f"{__name__}.{prepare_worker.__name__}"}
     try:
-        if address is None:
-            # An explicit "local" never joins a cluster that happens to run here.
-            ray.init("local", num_cpus=cpus, include_dashboard=False, **quiet)
-        else:
-            _check_reachable(address)
-            ray.init(address, runtime_env=_shipped(checkout), **quiet)
+        with quick_imports(), _imported_meanwhile():
+            if address is None:
+                # An explicit "local" never joins a cluster that happens to run here.
+                ray.init("local", num_cpus=cpus, include_dashboard=False, runtime_env=workers, **quiet)
+            else:
+                ray.init(address, runtime_env=workers | _shipped(checkout), **quiet)
     except (ConnectionError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:300]
         raise ClusterError(f"cluster {address or 'on this machine'}: {reason}") from None
     try:
         yield _capacity(ray.nodes())  # type: ignore[no-untyped-call]
     finally:
+        if address is None:
+            # Ray stops it after the server that it talks to, and then waits a second for it.
+            ray._private.worker._global_node.kill_monitor(check_alive=False)  # type: ignore[attr-defined]
         ray.shutdown()
+
+
+@contextlib.contextmanager
+def _imported_meanwhile() -> Iterator[None]:
+    """Import what a sweep and its table need later, in another thread: while Ray starts, this process only waits.
+
+    Nothing of Ray's is among it: two threads must not import modules that import each other.
+    """
+    importing = threading.Thread(target=lambda: [importlib.import_module(name) for name in _NEEDED_LATER])
+    importing.start()
+    try:
+        yield
+    finally:
+        importing.join()
+
+
+def prepare_worker() -> None:
+    """Import what trials need, in a worker process that has just started."""
+    with quick_imports():
+        import ray.tune  # noqa: F401
+
+        import harness.trial  # noqa: F401
 
 
 def check_fits(capacity: Capacity, *, cpus: float, gpus: float) -> None:

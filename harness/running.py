@@ -11,7 +11,6 @@ from rich.table import Table as TextTable
 
 from harness.datasets import catalog as datasets
 from harness.estimate import known_trials, left, wall_seconds
-from harness.figures import write_figures
 from harness.measured import Measured, read_measured, write_measured
 from harness.places import Places
 from harness.progress import Progress, spoken
@@ -121,6 +120,8 @@ def keep(run: TableRun, records: list[Measured], here: Places, say: Say) -> None
 
 def write_shown(name: str, here: Places) -> None:
     """Write `table.md` and the pictures of a table from what its folder has; equal trials give equal files."""
+    from harness.figures import write_figures  # not above: a sweep starts earlier without matplotlib
+
     _, folder = find_table(name, here.results)
     table = open_table(name, here)
     (folder / "table.md").write_text(to_markdown(table), encoding="utf-8")

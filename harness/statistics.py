@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-import scipy.stats
 from numpy.typing import NDArray
 
 CONFIDENCE = 0.95
@@ -105,6 +104,8 @@ def paired_by_user(value_SU: NDArray[Any], reference_SU: NDArray[Any], *, seed: 
     Raises:
         ValueError: the numbers of users differ.
     """
+    from scipy import stats  # not above: loading it takes the second by which a sweep starts earlier
+
     if value_SU.shape[1] != reference_SU.shape[1]:
         raise ValueError(f"{value_SU.shape[1]} and {reference_SU.shape[1]} test users cannot be paired")
     difference_U = value_SU.mean(axis=0, dtype=np.float64) - reference_SU.mean(axis=0, dtype=np.float64)
@@ -112,7 +113,7 @@ def paired_by_user(value_SU: NDArray[Any], reference_SU: NDArray[Any], *, seed: 
     if users < 2:
         return Difference("users", users, float(difference_U.mean()) if users else math.nan, *[math.nan] * 4)
     low, high = bootstrap_interval(difference_U, seed=seed)
-    p_value = float(scipy.stats.ttest_1samp(difference_U, 0.0).pvalue) if difference_U.any() else 1.0
+    p_value = float(stats.ttest_1samp(difference_U, 0.0).pvalue) if difference_U.any() else 1.0
     return Difference("users", users, float(difference_U.mean()), low, high, p_value, _effect(difference_U))
 
 
@@ -215,11 +216,13 @@ def agreement(published: float, measured: Summary, tolerance: float, sampling_er
     The interval's half-width is the root of the summed squares of the seeds' (Student) and the test sample's
     (normal), each with its own quantile. `tolerance` and `sampling_error` are in the metric's units.
     """
+    from scipy import stats  # not above: loading it takes the second by which a sweep starts earlier
+
     difference = measured.mean - published
     seeds_error = measured.deviation / math.sqrt(measured.n) if measured.n > 1 else 0.0
     seeds_half = measured.half_width if measured.n > 1 else 0.0
     rows_error = 0.0 if math.isnan(sampling_error) else sampling_error
-    half = math.hypot(seeds_half, scipy.stats.norm.ppf((1 + CONFIDENCE) / 2) * rows_error)
+    half = math.hypot(seeds_half, stats.norm.ppf((1 + CONFIDENCE) / 2) * rows_error)
     verdict: Verdict
     # A difference of exactly the tolerance counts as within it, whatever the last bit of a subtraction says.
     if measured.n == 0:
@@ -235,11 +238,13 @@ def agreement(published: float, measured: Summary, tolerance: float, sampling_er
 
 def _mean_and_half_width(values_N: Values) -> tuple[float, float]:
     """Return the mean and half of Student's interval; NaN for the latter with a single value."""
+    from scipy import stats  # not above: loading it takes the second by which a sweep starts earlier
+
     n = len(values_N)
     mean = float(values_N.mean())
     if n < 2:
         return mean, math.nan
-    quantile = float(scipy.stats.t.ppf((1 + CONFIDENCE) / 2, n - 1))
+    quantile = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1))
     return mean, quantile * float(values_N.std(ddof=1)) / math.sqrt(n)
 
 

@@ -19,13 +19,14 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from harness.cluster import Capacity, check_fits
+from harness.cluster import Capacity, Slots, check_fits
 from harness.datasets.prepared import open_prepared
 from harness.errors import StoreError
 from harness.methods import MethodCatalog
 from harness.places import Places
+from harness.quick_imports import quick_imports
 from harness.schedule import Job, Schedule
-from harness.specs import TrialSpec
+from harness.specs import TableSpec, TrialSpec
 from harness.store import Store
 from harness.trial import describe, failed_record, finish_trial
 
@@ -52,18 +53,20 @@ def run_sweep(schedule: Schedule, places: Places, capacity: Capacity, watch: Wat
     """
     table = schedule.request.table
     check_fits(capacity, cpus=table.threads, gpus=table.gpus)
+    slots = slots_of(table, capacity)
     os.environ.update({key: os.environ.get(key, value) for key, value in _TUNE_ENVIRONMENT.items()})
     # With fewer trials pending than slots, a slot stays empty: its actor never starts when others end often.
-    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(max(1, int(capacity.cpus // table.threads)))
-    from ray import tune
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(slots.trials)
+    with quick_imports():
+        from ray import tune
+
+        from harness.tune_search import ScheduleSearcher, StepWatcher
 
     # A trial's failure is in its record; Tune would print its traceback over the progress display.
     for name in ("ray.tune", "ray.air"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
-    from harness.tune_search import ScheduleSearcher, StepWatcher
-
-    searcher = ScheduleSearcher(schedule, places)
+    searcher = ScheduleSearcher(schedule, places, slots)
     scratch = Path(tempfile.mkdtemp(prefix="diffbench-tune-"))
     trainable = tune.with_resources(_run_job, lambda config: json.loads(config["resources"]))
     tuner = tune.Tuner(
@@ -80,6 +83,16 @@ def run_sweep(schedule: Schedule, places: Places, capacity: Capacity, watch: Wat
         shutil.rmtree(scratch, ignore_errors=True)
     if searcher.problem:
         raise StoreError(searcher.problem)
+
+
+def slots_of(table: TableSpec, capacity: Capacity) -> Slots:
+    """Return how many trials of a table run at a time, and the CPUs that each reserves.
+
+    A trial that has to be alone takes a whole machine, one of the largest.
+    """
+    if table.alone:
+        return Slots(1, capacity.node_cpus)
+    return Slots(max(1, int(capacity.cpus // table.threads)), table.threads)
 
 
 def run_here(schedule: Schedule, places: Places, watch: Watch) -> None:

@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 from ray.tune import Callback
 from ray.tune.search import Searcher
 
+from harness.cluster import Slots
 from harness.errors import StoreError
 from harness.places import Places
 from harness.schedule import Job, Schedule
@@ -29,11 +30,12 @@ class ScheduleSearcher(Searcher):
     `problem` is why the sweep ended early: the store's one-line error, empty when there was none.
     """
 
-    def __init__(self, schedule: Schedule, places: Places) -> None:
+    def __init__(self, schedule: Schedule, places: Places, slots: Slots) -> None:
         super().__init__(metric="store_problem", mode="max")
         self.problem = ""
         self._schedule = schedule
         self._places = places
+        self._slots = slots
         self._store = Store(places.store)
         self._jobs: dict[str, Job] = {}
 
@@ -55,7 +57,7 @@ class ScheduleSearcher(Searcher):
             "keep_checkpoint": "yes" if job.keep_checkpoint else "no",
             "label": job.label,
             "places": TypeAdapter(Places).dump_json(self._places).decode(),
-            "resources": json.dumps({"cpu": job.spec.threads, "gpu": job.spec.gpus}),
+            "resources": json.dumps({"cpu": self._slots.cpus, "gpu": job.spec.gpus}),
         }
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from harness.cluster import Capacity, Slots
 from harness.measured import Measured, read_measured
+from harness.sweep import slots_of
 from harness.tune_search import KILLED
 from tests.doubles import SPARE
 from tests.harness.small_table import TABLE, SmallTable, small_next_item
@@ -64,3 +66,31 @@ def test_ray_and_this_process_give_the_same_bits(small: SmallTable, tmp_path: Pa
     assert run(small, "--serial", "--methods", "Last", "--store", str(tmp_path / "other")).returncode == 0
     assert {record.seed: record.metrics for record in by_row(small)["Last"]} == measured
     assert len(measured) == 2
+
+
+def test_the_command_line_explains_itself_without_large_libraries() -> None:
+    code = "import sys, harness.cli; print(*{'torch', 'ray', 'pandas', 'scipy', 'matplotlib'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == ""
+
+
+def test_a_finished_table_starts_no_ray(small: SmallTable) -> None:
+    code = "import sys, harness.cli\ntry: harness.cli.main()\nfinally: print('ray' in sys.modules)"
+    arguments = ["run", TABLE, "--methods", "Last", "--cpus", "2"]
+    assert run(small, "--methods", "Last").returncode == 0
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        check=False,
+        env=small.environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert (done.returncode, done.stdout.split()[-1]) == (0, "False"), done.stderr
+
+
+def test_trials_share_the_cluster_unless_each_is_to_be_alone(small: SmallTable) -> None:
+    capacity = Capacity(node_cpus=8, node_gpus=0, cpus=20, gpus=0)
+    assert slots_of(small.spec, capacity) == Slots(20, 1)
+    assert slots_of(small.spec.model_copy(update={"threads": 3}), capacity) == Slots(6, 3)
+    assert slots_of(small.spec.model_copy(update={"threads": 8, "kind": "timing"}), capacity) == Slots(1, 8)
