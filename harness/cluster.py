@@ -83,7 +83,8 @@ def connected(
     finally:
         if address is None:
             # Ray stops it after the server that it talks to, and then waits a second for it.
-            ray._private.worker._global_node.kill_monitor(check_alive=False)  # type: ignore[attr-defined]
+            node: Any = ray._private.worker._global_node
+            node.kill_monitor(check_alive=False)
         ray.shutdown()
 
 

@@ -1,6 +1,8 @@
 """Times of next-item training and evaluation on Amazon Beauty.
 
-Run as `python -m tests.benchmarks.bench_next_item <data root> [threads]`; raw files come from $DIFFBENCH_DATA.
+Run as `python -m tests.benchmarks.bench_next_item <data root> [threads [size]]`; raw files come from $DIFFBENCH_DATA.
+PreferDiff at the given size, 3072 unless told, is timed against its plain form on a few batches, in turns, and the
+median batch is multiplied with the batches of an epoch.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ from harness.datasets.prepared import PreparedDataset
 from harness.feed import open_sequences
 from harness.metrics.ranking import ranks, recall_at
 from harness.tasks.next_item import NextItemSettings
-from trainables.base import NextItemModel
+from tests.trainables.next_item.plain_preferdiff import PlainPreferDiff
+from trainables.base import NextItemModel, SequenceBatch
 from trainables.next_item.dreamrec import DreamRec
 from trainables.next_item.preferdiff import PreferDiff
 from trainables.next_item.sasrec import SASRec
@@ -54,7 +57,56 @@ def show(name: str, action: Callable[[], object]) -> None:
     print(f"{name:42} {statistics.median(wall):8.3f} s wall {statistics.median(cpu):8.3f} s processor", flush=True)
 
 
-def main(data_root: Path, threads: int = 2) -> None:
+def step_seconds(model: NextItemModel, optimizer: torch.optim.Optimizer, batch: SequenceBatch) -> float:
+    start = time.perf_counter()
+    optimizer.zero_grad(set_to_none=True)
+    model.loss(batch).backward()
+    optimizer.step()
+    return time.perf_counter() - start
+
+
+@torch.inference_mode()
+def ranking_seconds(model: NextItemModel, batch: SequenceBatch, size: int) -> float:
+    start = time.perf_counter()
+    for first in range(0, len(batch), size):
+        part = slice(first, first + size)
+        model.rank_scores(SequenceBatch(batch.history_BL[part], batch.length_B[part], batch.target_B[part]))
+    return time.perf_counter() - start
+
+
+def compare_with_plain(beauty: PreparedDataset, size: int, rounds: int = 3) -> None:
+    """Time PreferDiff's forms in turns: one plain batch, then two of each fast form."""
+    items, length = beauty.schema.items, beauty.schema.history_length
+    batches = list(open_sequences(beauty, "train", "repeat").batches(256, shuffle_seed=0))
+    test = next(iter(open_sequences(beauty, "test", "repeat").batches(256)))
+    models = {
+        "plain, float32": PlainPreferDiff(items, length, size=size),
+        "fast, float32": PreferDiff(items, length, size=size),
+        "fast, bfloat16": PreferDiff(items, length, size=size, precision="bfloat16"),
+    }
+    optimizers = {name: model.train().optimizer() for name, model in models.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in models}
+    for batch in batches[: rounds + 1]:
+        for name, model in models.items():
+            seconds[name] += [step_seconds(model, optimizers[name], batch) for _ in range(1 + ("fast" in name))]
+    # The first batch of each pays for fresh memory.
+    step = {name: statistics.median(values[2 if "fast" in name else 1 :]) for name, values in seconds.items()}
+    ranking: dict[str, list[float]] = {name: [] for name in models}
+    for _ in range(rounds):
+        for name, model in models.items():
+            ranking[name].append(ranking_seconds(model.eval(), test, 256 if "fast" in name else 32))
+    plain_ranking = statistics.median(ranking["plain, float32"])
+    print(f"PreferDiff, size {size}: epochs of {len(batches)} batches, extrapolated; ranking of {len(test)} test users")
+    for name in models:
+        ranked = statistics.median(ranking[name])
+        print(
+            f"  {name:16} epoch {step[name] * len(batches):8.1f} s, {step['plain, float32'] / step[name]:5.2f} × plain;"
+            f" ranking {ranked:7.3f} s, {plain_ranking / ranked:5.2f} × plain",
+            flush=True,
+        )
+
+
+def main(data_root: Path, threads: int = 2, size: int = 3072) -> None:
     torch.set_num_threads(threads)
     beauty = prepare("amazon-beauty", data_root)
     items, length = beauty.schema.items, beauty.schema.history_length
@@ -69,6 +121,7 @@ def main(data_root: Path, threads: int = 2) -> None:
         optimizer = model.optimizer()
         show(f"{name}: epoch", lambda model=model, optimizer=optimizer: train_epoch(model, optimizer, beauty))  # type: ignore[misc]
         show(f"{name}: test ranking", lambda model=model: evaluate(model, beauty))  # type: ignore[misc]
+    compare_with_plain(beauty, size)
 
 
 if __name__ == "__main__":

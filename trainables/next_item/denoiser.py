@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from trainables.next_item.matrix_weight import MatrixWeight, Precision, Region, times_transposed
+
 
 def sinusoidal_features(times: int, size: int) -> Tensor:
     """Return sine and cosine features of the times 0 … times − 1, float32 [times, D].
@@ -35,11 +37,16 @@ class Denoiser(nn.Module):
     them. Source: PreferDiff §2 (a simple network) in the form of its released program.
     """
 
-    def __init__(self, size: int, steps: int) -> None:
+    def __init__(self, size: int, steps: int, precision: Precision = "float32") -> None:
         super().__init__()
         self.size = size
         self.layer = nn.Linear(3 * size, size)
         self.time_layers = nn.Sequential(nn.Linear(size, 2 * size), nn.GELU(), nn.Linear(2 * size, size))
+        self.matrices = {
+            "layer": MatrixWeight(self.layer.weight, precision),
+            "first": MatrixWeight(self._time_linear(0).weight, precision),
+            "second": MatrixWeight(self._time_linear(2).weight, precision),
+        }
         self.sinusoidal: Tensor
         self.register_buffer("sinusoidal", sinusoidal_features(steps + 1, size), persistent=False)
 
@@ -56,16 +63,26 @@ class Denoiser(nn.Module):
 
     def x_part(self, x_BD: Tensor) -> Tensor:
         """Return x_t's part of x̂_0; any leading shape."""
-        return functional.linear(x_BD, self.x_weight)
+        return self._part(x_BD, 0)
 
     def history_part(self, history_BD: Tensor) -> Tensor:
         """Return the history's part of x̂_0, with the bias [B, D]."""
-        return functional.linear(history_BD, self.layer.weight[:, self.size : 2 * self.size], self.layer.bias)
+        return self._part(history_BD, 1) + self.layer.bias
 
     def time_part(self, time_B: Tensor) -> Tensor:
         """Return the time's part of x̂_0 [B, D]."""
-        time_BD = self.time_layers(self.sinusoidal[time_B])
-        return functional.linear(time_BD, self.layer.weight[:, 2 * self.size :])
+        hidden_B2D = times_transposed(self.sinusoidal[time_B], self.matrices["first"]) + self._time_linear(0).bias
+        time_BD = times_transposed(functional.gelu(hidden_B2D), self.matrices["second"]) + self._time_linear(2).bias
+        return self._part(time_BD, 2)
+
+    def _part(self, input_BD: Tensor, part: int) -> Tensor:
+        size = self.size
+        return times_transposed(input_BD, self.matrices["layer"], Region((0, size), (part * size, (part + 1) * size)))
+
+    def _time_linear(self, position: int) -> nn.Linear:
+        layer = self.time_layers[position]
+        assert isinstance(layer, nn.Linear)
+        return layer
 
     def digest(self) -> bytes:
         """Identify the parameters' values: tensors' version counters miss what a fused optimizer writes."""

@@ -22,9 +22,12 @@ from trainables.base import (
 from trainables.diffusion.gaussian import GaussianDiffusion
 from trainables.diffusion.noise_schedules import linear_variances
 from trainables.diffusion.samplers import AffineChain, collapse_affine_chain, sample_by_steps
+from trainables.next_item.blockwise_adamw import BlockwiseAdamW
 from trainables.next_item.denoiser import Denoiser
+from trainables.next_item.encoders import EncoderName, build_encoder
 from trainables.next_item.item_embedding import ItemEmbedding
-from trainables.next_item.transformer import TransformerEncoder
+from trainables.next_item.late_rows import LateRows, Rates
+from trainables.next_item.matrix_weight import Precision
 
 Sampler = Literal["ddim", "ddpm"]
 
@@ -47,6 +50,9 @@ class DiffusionRecommender(NextItemModel):
         last_beta: variance that the last step adds; linear between.
         sampler: `ddpm` takes all T steps, `ddim` `ddim_steps` of them without noise.
         ddim_steps: S.
+        precision: of the products with weights, in training and while sampling. Parameters, optimizer, everything
+            elementwise and the products that rank items stay float32.
+        encoder: of the history; `gru` takes neither heads nor precision.
 
     Source: PreferDiff §2, §4.1, Algorithm 2.
     """
@@ -68,6 +74,8 @@ class DiffusionRecommender(NextItemModel):
         last_beta: PositiveFloat,
         sampler: Sampler,
         ddim_steps: PositiveInt,
+        precision: Precision,
+        encoder: EncoderName = "transformer",
     ) -> None:
         super().__init__()
         self.learning_rate = learning_rate
@@ -75,17 +83,20 @@ class DiffusionRecommender(NextItemModel):
         self.guidance = guidance
         self.unconditional_probability = unconditional_probability
         self.embedding = ItemEmbedding(items, size)
-        self.encoder = TransformerEncoder(size, history_length, dropout, heads)
+        self.encoder = build_encoder(encoder, size, history_length, dropout, heads, precision)
         self.unconditional_D = nn.Parameter(torch.randn(size))
-        self.denoiser = Denoiser(size, diffusion_steps)
+        self.denoiser = Denoiser(size, diffusion_steps, precision)
         self.diffusion = GaussianDiffusion(linear_variances(diffusion_steps, first_beta, last_beta))
         self.sampler = sampler
         self._chain: tuple[bytes, AffineChain | None] | None = None
         self.reverse_steps = self.diffusion.ddpm_steps() if sampler == "ddpm" else self.diffusion.ddim_steps(ddim_steps)
 
     def optimizer(self) -> torch.optim.Optimizer:
-        """Return AdamW over all parameters."""
-        return torch.optim.AdamW(self.parameters(), self.learning_rate, weight_decay=self.weight_decay, fused=True)
+        """Return AdamW over all parameters, in an order of work that saves memory traffic (`BlockwiseAdamW`)."""
+        rates = Rates(self.learning_rate, self.weight_decay)
+        self.embedding.late_rows = LateRows(self.embedding.weight, rates)
+        matrices = [*self.encoder.matrices.values(), *self.denoiser.matrices.values()]
+        return BlockwiseAdamW(self.parameters(), matrices, [self.embedding.late_rows], rates)
 
     def training_context(self, history_BLD: Tensor, length_B: Tensor) -> tuple[Tensor, Tensor]:
         """Draw times, drop histories for the unconditional model, and return what every x_t of a row shares.

@@ -10,6 +10,8 @@ from torch.nn import functional
 
 from trainables.base import DropoutRate, NonNegativeFloat, PositiveFloat, PositiveInt, Probability, SequenceBatch
 from trainables.next_item.diffusion_recommender import DiffusionRecommender, Sampler
+from trainables.next_item.encoders import EncoderName
+from trainables.next_item.matrix_weight import Precision
 
 
 class DreamRec(DiffusionRecommender):
@@ -38,6 +40,8 @@ class DreamRec(DiffusionRecommender):
         last_beta: PositiveFloat = 0.02,
         sampler: Sampler = "ddpm",
         ddim_steps: PositiveInt = 20,
+        precision: Precision = "float32",
+        encoder: EncoderName = "transformer",
     ) -> None:
         super().__init__(
             items,
@@ -54,6 +58,8 @@ class DreamRec(DiffusionRecommender):
             last_beta=last_beta,
             sampler=sampler,
             ddim_steps=ddim_steps,
+            precision=precision,
+            encoder=encoder,
         )
 
     def loss(self, batch: SequenceBatch) -> Tensor:

@@ -5,33 +5,83 @@ Legend: B histories, L positions, D embedding size, I items.
 
 from __future__ import annotations
 
+from typing import Any, Self
+
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from trainables.base import SequenceBatch
+from trainables.next_item.late_rows import LateRows
 
 
 class ItemEmbedding(nn.Module):
-    """A table [I, D], row i for item id i + 1, that starts standard normal (PreferDiff D.2 and Table 17)."""
+    """A table [I, D], row i for item id i + 1, that starts standard normal (PreferDiff D.2 and Table 17).
+
+    With `late_rows` set (by a model whose optimizer steps them) training reads rows through it, and leaving training
+    mode or taking the state brings the whole table up to date first.
+    """
 
     def __init__(self, items: int, size: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.randn(items, size))
+        self.late_rows: LateRows | None = None
+        self.register_state_dict_pre_hook(_finish_late_rows)  # type: ignore[no-untyped-call]
+
+    def train(self, mode: bool = True) -> Self:
+        """Set training or evaluation mode."""
+        if not mode:
+            _finish_late_rows(self)
+        return super().train(mode)
 
     def histories(self, batch: SequenceBatch) -> Tensor:
         """Return the histories' embeddings [B, L, D]; padded positions hold no meaning, the encoder zeroes them."""
-        return functional.embedding((batch.history_BL - 1).clamp_(min=0), self.weight)
+        return self._looked_up(batch.history_BL)[0]
 
     def histories_and_targets(self, batch: SequenceBatch) -> tuple[Tensor, Tensor]:
         """Return the histories' embeddings [B, L, D] and the targets' [B, D].
 
         Both come from one gather, so that the gradient of the table is allocated and filled once.
         """
-        ids = torch.cat([batch.history_BL, batch.target_B.unsqueeze(1)], dim=1)
-        embedded = functional.embedding((ids - 1).clamp_(min=0), self.weight)
-        return embedded[:, :-1], embedded[:, -1]
+        return self._looked_up(batch.history_BL, batch.target_B)
 
     def scores(self, query_BD: Tensor) -> Tensor:
         """Return the dot products of queries with all items [B, I]."""
         return functional.linear(query_BD, self.weight)
+
+    def _looked_up(self, history_BL: Tensor, target_B: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        count, target_B = len(history_BL), history_BL[:0, 0] if target_B is None else target_B
+        index_N = (torch.cat([history_BL.flatten(), target_B]).long() - 1).clamp_(min=0)
+        table_ID: Tensor = self.weight
+        if self.late_rows is not None and self.training and torch.is_grad_enabled():
+            row_R, index_N = index_N.unique(return_inverse=True)
+            table_ID = self.late_rows.read(row_R)
+        history_N, target_B = index_N.split([history_BL.numel(), len(target_B)])
+        rows: tuple[Tensor, Tensor] = _LookUp.apply(  # type: ignore[no-untyped-call]
+            table_ID, history_N.view(count, -1), target_B
+        )
+        return rows
+
+
+class _LookUp(torch.autograd.Function):
+    """Rows of a table for histories and for targets, whose gradient is filled once."""
+
+    @staticmethod
+    def forward(ctx: Any, table_ID: Tensor, history_BL: Tensor, target_B: Tensor) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(history_BL, target_B)
+        ctx.items = len(table_ID)
+        history_BLD = table_ID.index_select(0, history_BL.flatten()).view(*history_BL.shape, -1)
+        return history_BLD, table_ID.index_select(0, target_B)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_BLD: Tensor, grad_BD: Tensor) -> tuple[Tensor, None, None]:
+        history_BL, target_B = ctx.saved_tensors
+        grad_ID = torch.ops.aten.embedding_dense_backward(grad_BLD, history_BL, ctx.items, -1, False)
+        return grad_ID.index_add_(0, target_B, grad_BD), None, None
+
+
+def _finish_late_rows(embedding: nn.Module, *_: Any) -> None:
+    if isinstance(embedding, ItemEmbedding) and embedding.late_rows is not None:
+        embedding.late_rows.finish()

@@ -14,6 +14,8 @@ from torch.nn import functional
 
 from trainables.base import DropoutRate, NonNegativeFloat, PositiveFloat, PositiveInt, Probability, SequenceBatch
 from trainables.next_item.diffusion_recommender import DiffusionRecommender, Sampler
+from trainables.next_item.encoders import EncoderName
+from trainables.next_item.matrix_weight import Precision
 
 Measure = Literal["cosine", "l2", "l1", "huber"]
 
@@ -88,6 +90,8 @@ class PreferDiff(DiffusionRecommender):
         last_beta: PositiveFloat = 0.02,
         sampler: Sampler = "ddim",
         ddim_steps: PositiveInt = 20,
+        precision: Precision = "float32",
+        encoder: EncoderName = "transformer",
         balance: Probability = 0.4,
         negatives: Literal["centroid", "each"] = "centroid",
         measure: Measure = "cosine",
@@ -110,6 +114,8 @@ class PreferDiff(DiffusionRecommender):
             last_beta=last_beta,
             sampler=sampler,
             ddim_steps=ddim_steps,
+            precision=precision,
+            encoder=encoder,
         )
         self.balance = balance
         self.negatives = negatives

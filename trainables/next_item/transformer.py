@@ -5,12 +5,17 @@ Legend: B histories, L positions, D embedding size, H heads, E = D / H.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from trainables.next_item.dropout import dropout
+from trainables.next_item.last_position_attention import attended, positioned
+from trainables.next_item.matrix_weight import MatrixWeight, Precision, Region, times, times_transposed
+
+_Layer = Callable[[Tensor], Tensor]
 
 
 class SequenceEncoder(Protocol):
@@ -31,11 +36,20 @@ class TransformerEncoder(nn.Module):
     Source: PreferDiff D.2 (one layer, two heads), in the form of the program that it cites. Histories have at least
     one item.
 
+    Args:
+        size: D.
+        history_length: L.
+        dropout: of embeddings, attention and feed-forward.
+        heads: H.
+        precision: what the weights' matrix products multiply; all else is float32.
+
     Raises:
         ValueError: the size is no multiple of the number of heads.
     """
 
-    def __init__(self, size: int, history_length: int, dropout: float = 0.1, heads: int = 2) -> None:
+    def __init__(
+        self, size: int, history_length: int, dropout: float = 0.1, heads: int = 2, precision: Precision = "float32"
+    ) -> None:
         super().__init__()
         if size % heads:
             raise ValueError(f"encoder: size {size} is no multiple of {heads} heads; change size or heads")
@@ -55,6 +69,10 @@ class TransformerEncoder(nn.Module):
         self.outer = nn.Linear(size, size)
         self.feed_forward_norm = nn.LayerNorm(size)
         self.final_norm = nn.LayerNorm(size)
+        self.matrices = {
+            name: MatrixWeight(getattr(self, name).weight, precision)
+            for name in ("query", "key", "value", "inner", "outer")
+        }
 
     def forward(self, embedded_BLD: Tensor, length_B: Tensor) -> Tensor:
         """Return the state at each history's last real position [B, D]; see `last_position`."""
@@ -68,27 +86,24 @@ class TransformerEncoder(nn.Module):
         instead of 2·L·D². Equal to `all_positions` up to rounding.
         """
         real_BL = self._real(embedded_BLD, length_B)
-        x_BLD = self._positioned(embedded_BLD, real_BL)
-        last_B11 = (length_B.long() - 1).view(-1, 1, 1)
-        last_BD = x_BLD.take_along_dim(last_B11, dim=1).squeeze(1)
+        x_BLD, last_BD = positioned(embedded_BLD, self.position_LD, real_BL, self.dropout, self.training)
         normed_BD = self.query_norm(last_BD)
 
-        query_BHE = self.query(normed_BD).unflatten(-1, (self.heads, -1))
-        key_HED = self.key.weight.unflatten(0, (self.heads, -1))
-        query_BHD = torch.einsum("bhe,hed->bhd", query_BHE, key_HED)
-        score_BHL = query_BHD @ x_BLD.transpose(1, 2)
-        weight_BHL = self._attention(score_BHL, real_BL[:, None])
-        mixed_BHD = weight_BHL @ x_BLD
-        value_HED = self.value.weight.unflatten(0, (self.heads, -1))
-        attended_BHE = torch.einsum("bhd,hed->bhe", mixed_BHD, value_HED)
+        query_BHE = self._linear("query", normed_BD).unflatten(-1, (self.heads, -1))
+        key, value = self.matrices["key"], self.matrices["value"]
+        parts = self._head_regions()
+        query_BHD = torch.stack([times(query_BHE[:, head], key, part) for head, part in enumerate(parts)], dim=1)
+        scale = self.query.in_features**-0.5
+        mixed_BHD, sum_BH = attended(x_BLD, query_BHD, real_BL, scale, self.dropout, self.training)
+        heads = [times_transposed(mixed_BHD[:, head], value, part) for head, part in enumerate(parts)]
         # Dropout leaves weights that do not sum to one, so the bias is weighted too.
-        attended_BHE = attended_BHE + weight_BHL.sum(-1, keepdim=True) * self.value.bias.view(self.heads, -1)
-        return self._feed_forward(attended_BHE.flatten(1) + normed_BD + last_BD)
+        attended_BHE = torch.stack(heads, dim=1) + sum_BH.unsqueeze(-1) * self.value.bias.view(self.heads, -1)
+        return self._feed_forward(attended_BHE.flatten(1) + normed_BD + last_BD, self._inner, self._outer)
 
     def all_positions(self, embedded_BLD: Tensor, length_B: Tensor) -> Tensor:
-        """Return the states at all positions [B, L, D], zero where padded: the reference form."""
+        """Return the states at all positions [B, L, D], zero where padded: the reference form, in float32."""
         real_BL = self._real(embedded_BLD, length_B)
-        x_BLD = self._positioned(embedded_BLD, real_BL)
+        x_BLD = dropout(embedded_BLD + self.position_LD, self.dropout, self.training) * real_BL.unsqueeze(-1)
         normed_BLD = self.query_norm(x_BLD)
 
         def by_head(projected_BLD: Tensor) -> Tensor:
@@ -96,25 +111,37 @@ class TransformerEncoder(nn.Module):
 
         score_BHLL = by_head(self.query(normed_BLD)) @ by_head(self.key(x_BLD)).transpose(-1, -2)
         causal_LL = real_BL.new_ones(real_BL.shape[1], real_BL.shape[1]).tril()
-        weight_BHLL = self._attention(score_BHLL, real_BL[:, None, None] & causal_LL)
+        score_BHLL = score_BHLL * self.query.in_features**-0.5
+        allowed_B1LL = real_BL[:, None, None] & causal_LL
+        weight_BHLL = score_BHLL.masked_fill(~allowed_B1LL, -torch.inf).softmax(dim=-1)
+        weight_BHLL = dropout(weight_BHLL, self.dropout, self.training)
         attended_BHLE = weight_BHLL @ by_head(self.value(x_BLD))
-        state_BLD = self._feed_forward(attended_BHLE.transpose(1, 2).flatten(2) + normed_BLD + x_BLD)
+        state_BLD = self._feed_forward(
+            attended_BHLE.transpose(1, 2).flatten(2) + normed_BLD + x_BLD, self.inner, self.outer
+        )
         return torch.where(real_BL.unsqueeze(-1), state_BLD, 0.0)
+
+    def _linear(self, name: str, x: Tensor) -> Tensor:
+        layer: nn.Linear = getattr(self, name)
+        return times_transposed(x, self.matrices[name]) + layer.bias
+
+    def _head_regions(self) -> list[Region]:
+        """Return each head's rows of the key's and the value's weight."""
+        size = self.query.in_features
+        width = size // self.heads
+        return [Region((head * width, (head + 1) * width), (0, size)) for head in range(self.heads)]
 
     def _real(self, embedded_BLD: Tensor, length_B: Tensor) -> Tensor:
         return torch.arange(embedded_BLD.shape[1], device=length_B.device) < length_B.unsqueeze(1)
 
-    def _positioned(self, embedded_BLD: Tensor, real_BL: Tensor) -> Tensor:
-        summed_BLD = embedded_BLD + self.position_LD
-        return dropout(summed_BLD, self.dropout, self.training) * real_BL.unsqueeze(-1)
+    def _inner(self, x_BD: Tensor) -> Tensor:
+        return self._linear("inner", x_BD)
 
-    def _attention(self, score: Tensor, allowed: Tensor) -> Tensor:
-        size = self.query.in_features
-        weight = torch.softmax((score * size**-0.5).masked_fill(~allowed, -torch.inf), dim=-1)
-        return dropout(weight, self.dropout, self.training)
+    def _outer(self, x_BD: Tensor) -> Tensor:
+        return self._linear("outer", x_BD)
 
-    def _feed_forward(self, state: Tensor) -> Tensor:
+    def _feed_forward(self, state: Tensor, inner: _Layer, outer: _Layer) -> Tensor:
         normed = self.state_norm(state)
-        changed = dropout(self.outer(torch.relu(self.inner(normed))), self.dropout, self.training)
+        changed = dropout(outer(torch.relu(inner(normed))), self.dropout, self.training)
         final: Tensor = self.final_norm(self.feed_forward_norm(changed + normed) + state)
         return final
