@@ -100,7 +100,7 @@ def run_trial(
         curves=dict(curves.points),
         environment=_environment(spec.threads),
         code_hash=code_hash(),
-        data_note=dataset.schema.note,
+        data_note="; ".join(note for note in (dataset.schema.note, outcome.note) if note),
         wall_seconds=round(time.perf_counter() - started, 3),
         cpu_seconds=round(time.process_time() - cpu_started, 3),
         peak_memory_bytes=_peak_memory(),

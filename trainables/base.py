@@ -208,10 +208,25 @@ class ColdStartMethod(nn.Module, ABC):
 
 
 class NextItemModel(nn.Module, ABC):
-    """A model that ranks the next item after a history. Built as `Model(items, history_length, **parameters)`."""
+    """A model that ranks the next item after a history. Built as `Model(items, history_length, **parameters)`.
+
+    A model whose constructor also takes `text_IE` (the items' text embeddings, float32) or `attribute_IA` (their
+    categories and brands, ids from 1, padded on the right with 0, int32), row i for item id i + 1, is given these.
+    What it is given is no part of its state, so that a trained model can rank other items.
+    """
+
+    trains_from_start: ClassVar[bool] = False
+    """Whether the model needs the checkpoint of a trial that it starts from, and trains from there."""
 
     def prepare(self, train: SequenceSource) -> None:
-        """Compute what a model needs of the training data before its first step; nothing by default."""
+        """Compute what a model needs of the training data before its first step; nothing by default.
+
+        A model that starts from a checkpoint and trains from there is not prepared again.
+        """
+
+    def start_from(self, state: Mapping[str, Tensor]) -> None:
+        """Take over the checkpoint of the trial that this one starts from; by default, all of it."""
+        self.load_state_dict(state)
 
     @abstractmethod
     def optimizer(self) -> torch.optim.Optimizer:

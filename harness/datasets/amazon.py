@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.datasets.prepared import SplitSchema
-from harness.datasets.raw import Dataset, KnownFile, RawFile, RawFiles
+from harness.datasets.raw import Dataset, ItemTextFile, KnownFile, RawFile, RawFiles
 from harness.datasets.writing import Contents
 
 HISTORY_LENGTH = 10
@@ -28,6 +28,7 @@ USER_SPLIT_FILES = {
     "test": "user_split/test_data.txt",
 }
 SEQUENCES = "sequences.txt"
+ITEM_TEXT = "item_text.csv"
 TARGETS_FROM_END = {"train": 3, "validation": 2, "test": 1}
 TERMS = "research use, no licence stated"
 
@@ -131,8 +132,12 @@ def _pair(
     interactions: int,
     lines: tuple[int, int, int],
     sha256: Sequence[str],
+    item_text: str,
 ) -> tuple[Dataset, Dataset]:
-    """Return a category's user split and leave-one-out; `sha256` of train, validation, test and sequences."""
+    """Return a category's user split and leave-one-out.
+
+    `sha256` of train, validation, test and sequences; `item_text` of the items' text.
+    """
     users = sum(lines)
     *split_hashes, sequences_hash = sha256
     user_split = Dataset(
@@ -153,6 +158,7 @@ def _pair(
             "items_that_occur": occurring,
             **dict(zip(("train", "validation", "test"), lines, strict=True)),
         },
+        item_text=ItemTextFile(ITEM_TEXT, id_column="preferdiff_id", sha256=item_text),
     )
     leave_one_out = Dataset(
         name=f"amazon-{name}-leave-one-out",
@@ -163,6 +169,7 @@ def _pair(
         layouts=({SEQUENCES: KnownFile(users, (sequences_hash,))},),
         parse=partial(parse_leave_one_out, items=items),
         facts={"users": users, "interactions": interactions, "train": users, "validation": users, "test": users},
+        item_text=ItemTextFile(ITEM_TEXT, id_column="s3rec_id", sha256=item_text),
     )
     return user_split, leave_one_out
 
@@ -181,6 +188,7 @@ DATASETS = (
             "5eb544d43d8e9ec51f921e6385f359badc8e7fc548a637a70d1c9b14714c506a",
             "226cce9c3105299ca0db9615d7d3fb32b3175e90da43100ae352599f0f0107b8",
         ),
+        item_text="95d3ad8b785962330f1073e6e024b57b13790e09f84b26b7ed2870f7aab33b57",
     ),
     *_pair(
         "sports",
@@ -195,6 +203,7 @@ DATASETS = (
             "a8b7e1df43aa8648906f9c52854d49bf06e940d2218dd3b1b0ecbe5f1603d230",
             "2a095e0648872beb9982408958290f5d655db5be2911c3756b5446de9f0b8de2",
         ),
+        item_text="98e9931058ade5b2c4c5296c043c5709059d027128d3d19db2a2fadae0af2305",
     ),
     *_pair(
         "toys",
@@ -209,5 +218,6 @@ DATASETS = (
             "43c780a64aac22d364059217fd3621504b77a51e50122e583137a0af800cfcd7",
             "176c680c688d497598c4a89a03b402c0fe78d795e5db335c2e78dd5f2d778a3f",
         ),
+        item_text="3ed74bf4d8f0be1caa808a0638bf8d3268be34fa642faf098a9c52280f106e1b",
     ),
 )

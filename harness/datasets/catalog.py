@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 
 import harness.datasets
 from harness.datasets.prepared import PreparedDataset, open_prepared
-from harness.datasets.raw import Dataset, Layout, RawFiles, Say, check_lines, read_raw
+from harness.datasets.raw import Dataset, KnownFile, Layout, RawFile, RawFiles, Say, check_lines, read_raw
 from harness.datasets.writing import Contents, exclusive, read_table, row_hash, write_prepared
 from harness.errors import DataError, InputError, did_you_mean
 
@@ -135,6 +135,19 @@ def _remove_leftovers(folder: Path) -> None:
     for kind in ("partial", "old"):
         for leftover in folder.parent.glob(f".{folder.name}.*.{kind}"):
             shutil.rmtree(leftover, ignore_errors=True)
+
+
+def find_raw_file(dataset: Dataset, file: str, data_root: Path) -> RawFile:
+    """Read one raw file of a dataset, from wherever its raw files may be.
+
+    Raises:
+        DataError: there is none.
+    """
+    folders = list(_raw_folders(dataset, data_root, None))
+    for folder in folders:
+        if (folder / file).is_file():
+            return read_raw(folder, {file: KnownFile(0)})[file]
+    raise DataError(f"{dataset.name}: no {file}; put it into {folders[-1]}")
 
 
 def verify(name: str, data_root: Path) -> list[str]:

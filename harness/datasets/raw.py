@@ -67,6 +67,15 @@ RawFiles = Mapping[str, RawFile]
 
 
 @dataclass(frozen=True)
+class ItemTextFile:
+    """The file that says what the items are, inside the raw folder: its column of item ids, and its SHA-256."""
+
+    name: str
+    id_column: str
+    sha256: str
+
+
+@dataclass(frozen=True)
 class Dataset:
     """A dataset of the catalog: what its raw files are, and how they become a prepared dataset.
 
@@ -83,6 +92,7 @@ class Dataset:
         counts_suffice: whether files of unknown checksum are taken, with a note, when all counts are right.
         download: fetches the raw files into a folder, where that is possible.
         version: raised whenever the prepared rows change.
+        item_text: where the items' titles, categories and brands are; no part of the prepared rows.
     """
 
     name: str
@@ -97,6 +107,7 @@ class Dataset:
     counts_suffice: bool = False
     download: Callable[[Path, Say], None] | None = None
     version: int = 1
+    item_text: ItemTextFile | None = None
 
 
 def read_raw(folder: Path, layout: Layout) -> RawFiles:

@@ -47,12 +47,13 @@ class Outcome:
     """What a trial measured.
 
     `metrics` are named `validation/…` or `test/…`; `arrays` hold what statistics need per user or per threshold;
-    `checkpoint` is what another trial may start from.
+    `checkpoint` is what another trial may start from; `note` says what else went in, and goes beside every result.
     """
 
     metrics: dict[str, float]
     arrays: dict[str, NDArray[Any]] = field(default_factory=dict)
     checkpoint: dict[str, Tensor] | None = None
+    note: str = ""
 
 
 class Task(Protocol):

@@ -5,9 +5,10 @@ Legend: N histories of a split, B of a batch, I items.
 
 from __future__ import annotations
 
+import inspect
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -15,6 +16,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
+from harness.datasets.item_text import ItemInput, TextSource, item_attributes, item_text
+from harness.errors import InputError
 from harness.feed import open_sequences
 from harness.metrics.ranking import ndcg_at, ranks, recall_at
 from harness.seeding import derive_seed, torch_seeded
@@ -28,7 +31,9 @@ class NextItemSettings(BaseModel):
     """How a next-item model is trained and evaluated; the defaults are PreferDiff's.
 
     `patience` counts evaluations without a better Recall@5. `evaluation_batch_size` changes memory and speed, and
-    scores in their last digits.
+    scores in their last digits. `train` says whether to train; where it says nothing, a trial that starts from
+    another one is evaluated only, unless its method is one that trains from there. `text_encoder` and `text_source`
+    say where a model that needs the items' text has it from; see `harness.datasets.item_text`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -38,6 +43,9 @@ class NextItemSettings(BaseModel):
     maximum_epochs: int = Field(default=150, gt=0)
     patience: int = Field(default=10, gt=0)
     validate_every: int = Field(default=1, gt=0)
+    train: bool | None = None
+    text_encoder: str = "minilm"
+    text_source: TextSource = "descriptions"
 
 
 class NextItem:
@@ -45,7 +53,8 @@ class NextItem:
 
     Ranking is full: the items of the history stay in, and ties count against the model. The parameters of the best
     epoch are the ones that are evaluated; a search stops there, a repeat goes on to the test split. A trial that
-    starts from another one takes its parameters and only evaluates, for example with other guidance.
+    starts from another one takes its parameters and only evaluates, for example with other guidance, unless its
+    method or the setting `train` says that it trains on.
 
     Initialization, order, training noise, validation noise and test noise come from streams of their own, so that
     how often a model is evaluated does not change how it trains.
@@ -65,26 +74,32 @@ class NextItem:
 
         Returns:
             Metrics `validation/…`, for a repeat `test/…`: recall and ndcg at 5 and 10; `epochs` and `best_epoch`
-            when it trained. Array `test/rank`: int32, each test user's 1-based rank of the target. The checkpoint
-            is the best epoch's state.
+            when it trained. Array `test/rank`: int32, each test user's 1-based rank of the target. The checkpoint,
+            when it trained, is the best epoch's state. The note tells the items' text and attributes, where the model
+            has them.
 
         Raises:
+            InputError: the model trains from a trial that it starts from, and there is none.
+            DataError: the items' text or attributes, which the model needs, cannot be had.
             FloatingPointError: the training loss is not finite.
             ValueError: a split that is read has no rows.
         """
-        model = _build(context)
+        inputs = _item_inputs(context)
+        model = _build(context, inputs)
+        trains = _trains(context, model)
         metrics: dict[str, float] = {}
-        if context.start is None:
+        if context.start is not None:
+            model.start_from(context.start)
+        if trains:
             metrics |= _Training(context, model).run()
-        else:
-            model.load_state_dict(context.start)
         metrics |= _metrics("validation", _ranks(context, model, "validation"))
         arrays: dict[str, NDArray[Any]] = {}
         if context.purpose == "repeat":
             rank_N = _ranks(context, model, "test")
             metrics |= _metrics("test", rank_N)
             arrays["test/rank"] = rank_N.int().numpy()
-        return Outcome(metrics, arrays, _state(model) if context.start is None else None)
+        note = "; ".join(item_input.note for item_input in inputs.values())
+        return Outcome(metrics, arrays, _state(model) if trains else None, note)
 
 
 class _Training:
@@ -100,8 +115,9 @@ class _Training:
         train = open_sequences(self.context.dataset, "train", self.context.purpose)
         if len(train) == 0:
             raise ValueError(f"{self.context.dataset.name}: the split train has no rows; prepare it again")
-        with torch_seeded(derive_seed(self.context.seed, "prepare")):
-            self.model.prepare(train)
+        if self.context.start is None:
+            with torch_seeded(derive_seed(self.context.seed, "prepare")):
+                self.model.prepare(train)
         optimizer = self.model.optimizer()
         best_recall, best_epoch, best_state = -math.inf, 0, _state(self.model)
         epoch, waited = 0, 0
@@ -151,11 +167,30 @@ def _settings(context: Context) -> NextItemSettings:
     return context.settings
 
 
-def _build(context: Context) -> NextItemModel:
+def _item_inputs(context: Context) -> dict[str, ItemInput]:
+    """Return what the method's constructor takes of the items, by argument name."""
+    settings, dataset = _settings(context), context.dataset
+    sources: dict[str, Callable[[], ItemInput]] = {
+        "text_IE": lambda: item_text(dataset, settings.text_encoder, settings.text_source),
+        "attribute_IA": lambda: item_attributes(dataset),
+    }
+    wanted = inspect.signature(context.method.cls).parameters
+    return {name: source() for name, source in sources.items() if name in wanted}
+
+
+def _build(context: Context, inputs: Mapping[str, ItemInput]) -> NextItemModel:
     schema = context.dataset.schema
     build: Callable[..., NextItemModel] = context.method.cls
+    tensors = {name: torch.from_numpy(item_input.value.copy()) for name, item_input in inputs.items()}
     with torch_seeded(derive_seed(context.seed, "init")):
-        return build(schema.items, schema.history_length, **context.method.parameters)
+        return build(schema.items, schema.history_length, **tensors, **context.method.parameters)
+
+
+def _trains(context: Context, model: NextItemModel) -> bool:
+    if model.trains_from_start and context.start is None:
+        raise InputError(f"{type(model).__name__}: trains from another trial; give its row starts_from")
+    train = _settings(context).train
+    return (context.start is None or model.trains_from_start) if train is None else train
 
 
 @torch.inference_mode()

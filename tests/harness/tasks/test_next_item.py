@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from harness.datasets.item_text import write_artefact
 from harness.datasets.prepared import PreparedDataset
 from harness.datasets.synthetic import write_small_sequences
-from harness.errors import TestDataError
+from harness.errors import DataError, InputError, TestDataError
 from harness.feed import open_sequences
 from harness.metrics.ranking import ranks
 from harness.tasks import next_item
@@ -17,6 +18,9 @@ from harness.tasks.context import Component, Context, Outcome, Purpose
 from harness.tasks.next_item import NextItem, NextItemSettings
 from trainables.base import Log, NextItemModel, SequenceBatch, no_log
 from trainables.next_item.dreamrec import DreamRec
+from trainables.next_item.dreamrec_dpo import DreamRecDPO
+from trainables.next_item.fdsa import FDSA
+from trainables.next_item.morec import MoRec
 from trainables.next_item.preferdiff import PreferDiff
 from trainables.next_item.sasrec import SASRec
 
@@ -172,6 +176,74 @@ def test_a_start_is_evaluated_without_training(dataset: PreparedDataset) -> None
     assert again.metrics == {name: trained.metrics[name] for name in again.metrics}
     guided = run(dataset, PreferDiff, {**SMALL[PreferDiff], "guidance": 8.0}, start=trained.checkpoint)
     assert not np.array_equal(guided.arrays["test/rank"], trained.arrays["test/rank"])
+
+
+def test_a_start_may_be_trained_on(dataset: PreparedDataset) -> None:
+    trained = run(dataset, SASRec, SMALL[SASRec], maximum_epochs=2)
+    assert trained.checkpoint is not None
+    losses: list[float] = []
+
+    def log(name: str, value: float, step: int) -> None:
+        if name == "train/loss":
+            losses.append(value)
+
+    run(dataset, SASRec, SMALL[SASRec], maximum_epochs=1, log=log)
+    tuned = run(dataset, SASRec, SMALL[SASRec], maximum_epochs=1, start=trained.checkpoint, train=True, log=log)
+    assert losses[1] < losses[0]
+    assert tuned.metrics["epochs"] == 1
+    assert tuned.checkpoint is not None
+    untouched = run(dataset, SASRec, SMALL[SASRec], train=False)
+    assert untouched.checkpoint is None
+    assert "epochs" not in untouched.metrics
+
+
+def test_a_method_that_trains_from_a_start_does_and_needs_one(dataset: PreparedDataset) -> None:
+    small = {"size": 16, "diffusion_steps": 20, "sampler": "ddim", "ddim_steps": 4}
+    trained = run(dataset, DreamRec, small, maximum_epochs=1)
+    assert trained.checkpoint is not None
+    aligned = run(dataset, DreamRecDPO, small, maximum_epochs=1, start=trained.checkpoint)
+    assert aligned.metrics["epochs"] == 1
+    assert aligned.checkpoint is not None
+    assert torch.equal(aligned.checkpoint["embedding.weight"], trained.checkpoint["embedding.weight"])
+    assert not torch.equal(aligned.checkpoint["denoiser.layer.weight"], trained.checkpoint["denoiser.layer.weight"])
+    evaluated = run(dataset, DreamRecDPO, small, start=aligned.checkpoint, train=False)
+    assert np.array_equal(evaluated.arrays["test/rank"], aligned.arrays["test/rank"])
+    with pytest.raises(InputError, match="DreamRecDPO: trains from another trial; give its row starts_from"):
+        run(dataset, DreamRecDPO, small)
+
+
+class Prepared(SASRec):
+    """Fails when it is prepared."""
+
+    def prepare(self, train: Any) -> None:
+        raise RuntimeError("prepared")
+
+
+def test_a_model_that_trains_from_a_start_is_not_prepared_again(dataset: PreparedDataset) -> None:
+    trained = run(dataset, SASRec, SMALL[SASRec], maximum_epochs=1)
+    run(dataset, Prepared, SMALL[SASRec], maximum_epochs=1, start=trained.checkpoint, train=True)
+    with pytest.raises(RuntimeError, match="prepared"):
+        run(dataset, Prepared, SMALL[SASRec])
+
+
+def test_a_model_is_given_the_items_text_and_attributes_that_it_takes(tmp_path: Path) -> None:
+    small = write_small_sequences(tmp_path / "small", users=200, items=30)
+    with pytest.raises(DataError, match="small: nothing is known of its items' text"):
+        run(small, MoRec, {"size": 8})
+    text_IE = np.random.default_rng(0).standard_normal((30, 12)).astype(np.float32)
+    write_artefact(
+        small.folder / "text-own-keywords", {"embedding": text_IE}, dataset="small", content="text", note="our text"
+    )
+    outcome = run(small, MoRec, {"size": 8}, maximum_epochs=1, text_encoder="own", text_source="keywords")
+    assert outcome.note.startswith("our text, rows ")
+    assert outcome.checkpoint is not None
+    assert outcome.checkpoint["transformation.weight"].shape == (8, 12)
+    attribute_IA = np.array([[1 + index % 5] for index in range(30)], dtype=np.int32)
+    write_artefact(
+        small.folder / "attributes", {"attribute": attribute_IA}, dataset="small", content="attributes", note="ours"
+    )
+    assert run(small, FDSA, {"size": 8}, maximum_epochs=1).note.startswith("ours, rows ")
+    assert run(small, SASRec, SMALL[SASRec], maximum_epochs=1).note == ""
 
 
 def test_curves(dataset: PreparedDataset) -> None:

@@ -1,0 +1,228 @@
+"""What the items are: their text as embeddings, and their categories and brands.
+
+Neither is part of the prepared rows, so a dataset's hash does not depend on them. Both are made when a trial first
+needs them, and kept as artefacts of their own inside the prepared dataset's folder:
+
+- `text-<encoder>-<source>/`: `items.parquet` with `embedding` float32 [I, D], row i for item id i + 1, and
+  `schema.json` (`TextSchema`);
+- `attributes/`: `items.parquet` with `attribute` int32 [I, A], ids from 1, padded on the right with 0.
+
+Legend: I items, D text embedding size, A attributes of an item.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import re
+import shutil
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from harness.datasets import catalog
+from harness.datasets.encoder import encode
+from harness.datasets.prepared import PreparedDataset
+from harness.datasets.raw import Dataset, ItemTextFile, RawFile
+from harness.datasets.writing import Table, exclusive, read_table, replace_folder, row_hash, write_table
+from harness.errors import DataError, InputError
+
+TextSource = Literal["descriptions", "keywords"]
+"""`descriptions`: title, brand and categories, as far as the file has them. `keywords`: IDGenRec's keywords, which a
+model wrote."""
+
+ITEMS = "items"
+SCHEMA = "schema.json"
+KNOWN_COLUMNS = ("title", "attribute_names", "attribute_ids", "idgenrec_keywords")
+
+
+class TextSchema(BaseModel):
+    """What an artefact's `schema.json` holds; `hash` covers the rows, `note` goes beside every result."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    dataset: str
+    content: str
+    hash: str
+    note: str
+
+
+@dataclass(frozen=True)
+class ItemInput:
+    """An artefact: values [I, …], row i for item id i + 1, and the note that goes beside every result with it."""
+
+    value: NDArray[Any]
+    note: str
+
+
+def item_text(dataset: PreparedDataset, encoder: str, source: TextSource) -> ItemInput:
+    """Return the items' text embeddings, float32 [I, D]; an item without text has the mean of the others.
+
+    Raises:
+        InputError: there is no such encoder, or what it needs is not installed.
+        DataError: the dataset has no such text, or its file is missing or another than the known one.
+    """
+    content = f"text-{_as_folder(encoder)}-{source}"
+
+    def make() -> tuple[Table, str]:
+        file, rows = _item_rows(dataset)
+        sentences = [_sentence(row, source) for row in rows]
+        if not any(sentences):
+            other = "; use text_source: keywords" if any(row["idgenrec_keywords"] for row in rows) else ""
+            raise DataError(f"{dataset.name}: {file.name} has no {source} of items{other}")
+        encoded = encode([sentence for sentence in sentences if sentence], encoder)
+        has_text_I = np.array([bool(sentence) for sentence in sentences])
+        embedding_ID = np.tile(encoded.embedding_SD.mean(0), (len(sentences), 1)).astype(np.float32)
+        embedding_ID[has_text_I] = encoded.embedding_SD
+        note = f"item text: {_described(rows, source)}, {encoder} (weights {encoded.fingerprint[:8]})"
+        return {"embedding": embedding_ID}, note
+
+    made = _artefact(dataset, content, make)
+    return ItemInput(made.value, made.note)
+
+
+def item_attributes(dataset: PreparedDataset) -> ItemInput:
+    """Return the items' categories and brands, int32 [I, A]: ids from 1, padded on the right with 0.
+
+    Raises:
+        DataError: the dataset has no attributes, or their file is missing or another than the known one.
+    """
+
+    def make() -> tuple[Table, str]:
+        file, rows = _item_rows(dataset)
+        ids = [_attribute_ids(file, line, row) for line, row in enumerate(rows, start=2)]
+        attribute_IA = np.zeros((len(ids), max(map(len, ids), default=0)), dtype=np.int32)
+        if not attribute_IA.size:
+            raise DataError(f"{dataset.name}: {file.name} has no attributes of items")
+        for index, item in enumerate(ids):
+            attribute_IA[index, : len(item)] = item
+        return {"attribute": attribute_IA}, f"item attributes: brands and categories of {file.name}"
+
+    return _artefact(dataset, "attributes", make)
+
+
+def write_artefact(folder: Path, table: Table, *, dataset: str, content: str, note: str) -> None:
+    """Write an artefact of one column: all of it or nothing.
+
+    Raises:
+        OSError: the folder cannot be written; nothing is left behind.
+    """
+    schema = TextSchema(dataset=dataset, content=content, hash=row_hash({ITEMS: table}), note=note)
+    partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.partial")
+    try:
+        partial.mkdir(parents=True)
+        write_table(partial / f"{ITEMS}.parquet", table)
+        (partial / SCHEMA).write_text(schema.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        replace_folder(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _artefact(dataset: PreparedDataset, content: str, make: Callable[[], tuple[Table, str]]) -> ItemInput:
+    """Return an artefact of a dataset, made now unless it is there; of several processes one makes it."""
+    folder = dataset.folder / content
+    try:
+        with exclusive(dataset.folder / f".{content}.lock"):
+            found = _read(folder)
+            if found is None:
+                table, note = make()
+                write_artefact(folder, table, dataset=dataset.name, content=content, note=note)
+                found = _read(folder)
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be written ({error.strerror or error}); nothing was kept") from None
+    assert found is not None
+    if len(found.value) != dataset.schema.items:
+        raise DataError(f"{folder}: {len(found.value):,} items, {dataset.schema.items:,} expected; delete {folder}")
+    return found
+
+
+def _read(folder: Path) -> ItemInput | None:
+    path = folder / SCHEMA
+    try:
+        schema = TextSchema.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+    except (json.JSONDecodeError, ValidationError):
+        raise DataError(f"{path}: not a schema; delete {folder}") from None
+    (value,) = read_table(folder / f"{ITEMS}.parquet").values()
+    return ItemInput(value, f"{schema.note}, rows {schema.hash[:12]}")
+
+
+def _item_rows(dataset: PreparedDataset) -> tuple[RawFile, list[dict[str, str]]]:
+    """Return the file that says what the items are, and its row of every item id; all empty where it has none."""
+    known = _catalog_entry(dataset)
+    if known is None or known.item_text is None:
+        raise DataError(f"{dataset.name}: nothing is known of its items' text; use a method that needs none")
+    wanted = known.item_text
+    file = catalog.find_raw_file(known, wanted.name, dataset.folder.parent.parent)
+    if file.sha256 != wanted.sha256:
+        raise DataError(f"{file.name}: sha256 {file.sha256[:12]}, {wanted.sha256[:12]} expected; get the known file")
+    return file, read_items(file, wanted, dataset.schema.items)
+
+
+def _catalog_entry(dataset: PreparedDataset) -> Dataset | None:
+    return catalog.find(dataset.name) if dataset.name in catalog.dataset_names() else None
+
+
+def read_items(file: RawFile, wanted: ItemTextFile, items: int) -> list[dict[str, str]]:
+    """Return the columns of every item id from 1, all of them empty for an item without a row.
+
+    Raises:
+        DataError: a column is missing, or an id is none, too large, or stands twice.
+    """
+    try:
+        reader = csv.DictReader(io.StringIO(file.data.decode("utf-8"), newline=""), strict=True)
+        for column in (wanted.id_column, *KNOWN_COLUMNS):
+            if column not in (reader.fieldnames or ()):
+                file.fail(1, f"no column {column}")
+        rows: list[dict[str, str]] = [dict.fromkeys(KNOWN_COLUMNS, "") for _ in range(items)]
+        seen: set[int] = set()
+        for row in reader:
+            text = row[wanted.id_column]
+            item = int(text) if text.isascii() and text.isdigit() else 0
+            if not 1 <= item <= items or item in seen:
+                file.fail(reader.line_num, f"{wanted.id_column} {text!r}, an id of 1 to {items:,} expected, once each")
+            seen.add(item)
+            rows[item - 1] = {column: row[column] or "" for column in KNOWN_COLUMNS}
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise DataError(f"{file.name}: not the expected file with commas ({error})") from None
+    return rows
+
+
+def _attribute_ids(file: RawFile, line: int, row: dict[str, str]) -> list[int]:
+    words = row["attribute_ids"].split()
+    if not all(word.isascii() and word.isdigit() and int(word) > 0 for word in words):
+        file.fail(line, f"attribute_ids {row['attribute_ids']!r}, positive integers expected")
+    return [int(word) for word in words]
+
+
+def _sentence(row: dict[str, str], source: TextSource) -> str:
+    """Return one sentence for an item, empty when nothing is known of it."""
+    if source == "keywords":
+        return row["idgenrec_keywords"]
+    attributes = ", ".join(name for name in row["attribute_names"].split("|") if name)
+    return ". ".join(part for part in (row["title"], attributes) if part)
+
+
+def _described(rows: Sequence[dict[str, str]], source: TextSource) -> str:
+    if source == "keywords":
+        return "IDGenRec's keywords, written by a model"
+    titles = sum(bool(row["title"]) for row in rows)
+    counted = f"{titles:,} titles" if titles else "no titles"
+    return f"{counted}, brands and categories of {len(rows):,} items"
+
+
+def _as_folder(encoder: str) -> str:
+    if re.fullmatch(r"[a-z0-9][a-z0-9-]*", encoder):
+        return encoder
+    if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", encoder):
+        raise InputError(f"text_encoder = {encoder!r}: a name such as minilm or owner/model is expected")
+    return f"{encoder.replace('/', '-').lower()}-{hashlib.sha256(encoder.encode()).hexdigest()[:8]}"

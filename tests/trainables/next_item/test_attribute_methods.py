@@ -1,0 +1,153 @@
+from typing import Any
+
+import pytest
+import torch
+from torch.nn import functional
+
+from tests.trainables.next_item.sequence_batches import random_batch, select
+from trainables.base import SequenceBatch
+from trainables.next_item.attributes import AttributeAttention, multi_hot
+from trainables.next_item.fdsa import FDSA
+from trainables.next_item.s3rec import S3Rec, random_segments, with_target
+
+
+def random_attributes(items: int = 50, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    attribute_IA = torch.randint(1, 13, (items, 3), generator=generator, dtype=torch.int32)
+    count_I = torch.randint(0, 4, (items,), generator=generator)
+    return attribute_IA * (torch.arange(3) < count_I[:, None])
+
+
+class Batches:
+    def __init__(self, *batches: SequenceBatch) -> None:
+        self.all = batches
+
+    def __len__(self) -> int:
+        return sum(map(len, self.all))
+
+    def batches(self, batch_size: int, *, shuffle_seed: int | None = None) -> Any:
+        return iter(self.all)
+
+
+def make(method: type[Any], seed: int = 0, **parameters: Any) -> Any:
+    torch.manual_seed(0)
+    return method(50, 6, random_attributes(seed=seed), size=16, **parameters)
+
+
+METHODS = pytest.mark.parametrize("method", [FDSA, S3Rec], ids=lambda method: method.__name__)
+
+
+@METHODS
+def test_padding_and_order_of_the_batch_have_no_influence(method: type[Any]) -> None:
+    model, batch = make(method).eval(), random_batch(6)
+    padded_BL = torch.arange(6) >= batch.length_B[:, None]
+    other = SequenceBatch(torch.where(padded_BL, 7, batch.history_BL), batch.length_B, batch.target_B)
+    scores_BI = model.rank_scores(batch)
+    assert scores_BI.shape == (6, 50)
+    torch.testing.assert_close(model.rank_scores(other), scores_BI)
+    order_B = torch.randperm(6)
+    torch.testing.assert_close(model.rank_scores(select(batch, order_B)), scores_BI[order_B])
+
+
+@METHODS
+def test_loss_is_the_cross_entropy_of_the_ranking_scores(method: type[Any]) -> None:
+    model, batch = make(method).eval(), random_batch(9)
+    expected = functional.cross_entropy(model.rank_scores(batch), batch.target_B.long() - 1)
+    torch.testing.assert_close(model.loss(batch), expected)
+
+
+@METHODS
+def test_learns_what_follows_what(method: type[Any]) -> None:
+    model, batch = make(method, learning_rate=0.01, dropout=0.0).train(), random_batch(48)
+    optimizer, losses = model.optimizer(), []
+    for _ in range(150):
+        optimizer.zero_grad()
+        loss = model.loss(batch)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.5 < 3 < losses[0]
+
+
+def test_fdsa_scores_change_with_the_attributes() -> None:
+    batch = random_batch(6)
+    assert not torch.allclose(make(FDSA).eval().rank_scores(batch), make(FDSA, seed=1).eval().rank_scores(batch))
+
+
+def test_attribute_attention_equals_a_loop() -> None:
+    torch.manual_seed(0)
+    attention = AttributeAttention(torch.tensor([[2, 1, 0], [3, 0, 0], [0, 0, 0]]), 4)
+    with torch.no_grad():
+        found_LD = attention.histories(torch.tensor([[1, 2, 3]]))[0]
+        table, score = attention.embedding, attention.score
+        weight_2 = torch.softmax(torch.cat([score(table[2]), score(table[1])]), 0)
+        torch.testing.assert_close(found_LD[0], weight_2[0] * table[2] + weight_2[1] * table[1])
+        torch.testing.assert_close(found_LD[1], table[3])
+    assert not bool(found_LD[2].any())
+    assert multi_hot(attention.attribute_IA).tolist() == [[1, 1, 0], [0, 0, 1], [0, 0, 0]]
+
+
+def test_s3rec_pretraining_sees_both_sides_and_ranking_the_past_alone() -> None:
+    model = make(S3Rec).eval()
+    item_BLD, real_BL = torch.randn(1, 6, 16), torch.ones(1, 6, dtype=torch.bool)
+    changed_BLD = item_BLD.clone()
+    changed_BLD[:, 5] += torch.randn(16)
+    for causal, same in ((True, True), (False, False)):
+        states = [model._states(x_BLD, real_BL, causal=causal)[0, :5] for x_BLD in (item_BLD, changed_BLD)]
+        assert torch.allclose(*states, atol=1e-6) == same
+
+
+@pytest.mark.parametrize("task", range(4))
+def test_s3rec_each_pretraining_task_is_learned(task: int) -> None:
+    names = ("attribute_weight", "item_weight", "masked_attribute_weight", "segment_weight")
+    weights = {name: float(index == task) for index, name in enumerate(names)}
+    model = make(S3Rec, learning_rate=0.01, dropout=0.0, **weights).train()
+    batch, optimizer, losses = random_batch(64), model.optimizer(), []
+    for _ in range(80):
+        optimizer.zero_grad()
+        loss = model.pretraining_loss(batch)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert sum(losses[-10:]) < 0.8 * sum(losses[:10])
+
+
+def test_s3rec_attribute_task_is_a_binary_cross_entropy_of_every_attribute() -> None:
+    model = make(S3Rec, item_weight=0.0, masked_attribute_weight=0.0, segment_weight=0.0, attribute_weight=0.2).eval()
+    batch = random_batch(5)
+    items = [item for row in with_target(batch).history_BL.tolist() for item in row if item]
+    total, hot_IN = 0.0, multi_hot(random_attributes())
+    for item in items:
+        logit_N = model.item_to_attribute(model.embedding.weight[item - 1]) @ model.attribute_ND.T
+        total += float(functional.binary_cross_entropy(torch.sigmoid(logit_N), hot_IN[item - 1]).detach())
+    assert float(model.pretraining_loss(batch).detach()) == pytest.approx(0.2 * total / len(items), rel=1e-3)
+
+
+def test_s3rec_is_prepared_by_pretraining_and_again_the_same() -> None:
+    states = []
+    for epochs in (2, 2, 0):
+        model = make(S3Rec, pretraining_epochs=epochs)
+        torch.manual_seed(3)
+        model.prepare(Batches(random_batch(16), random_batch(8, seed=1)))
+        states.append(model.state_dict())
+    assert all(torch.equal(tensor, states[1][name]) for name, tensor in states[0].items())
+    assert not torch.equal(states[0]["attribute_ND"], states[2]["attribute_ND"])
+
+
+def test_segments_lie_within_their_histories() -> None:
+    torch.manual_seed(0)
+    length_B = torch.randint(2, 8, (500,))
+    segment_BL = random_segments(length_B, 8)
+    size_B = segment_BL.sum(1)
+    assert bool((size_B >= 1).all())
+    assert bool((size_B <= length_B // 2).all())
+    assert not bool((segment_BL & (torch.arange(8) >= length_B[:, None])).any())
+    edges_B = (segment_BL[:, 1:] & ~segment_BL[:, :-1]).sum(1) + segment_BL[:, 0]
+    assert bool((edges_B == 1).all())
+
+
+def test_the_target_is_put_behind_the_history() -> None:
+    batch = SequenceBatch(torch.tensor([[4, 0], [5, 6]]), torch.tensor([1, 2]), torch.tensor([9, 8]))
+    whole = with_target(batch)
+    assert whole.history_BL.tolist() == [[4, 9, 0], [5, 6, 8]]
+    assert whole.length_B.tolist() == [2, 3]

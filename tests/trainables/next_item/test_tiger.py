@@ -1,0 +1,122 @@
+import itertools
+
+import pytest
+import torch
+
+from tests.trainables.next_item.sequence_batches import random_batch, select
+from tests.trainables.next_item.text_models import random_text
+from trainables.base import SequenceBatch
+from trainables.next_item.semantic_ids import prefix_tables
+
+pytest.importorskip("faiss", reason="the extra text is not installed")
+pytest.importorskip("transformers", reason="the extra text is not installed")
+
+from trainables.next_item.semantic_ids import semantic_ids
+from trainables.next_item.tiger import TIGER
+
+ITEMS = 40
+SMALL = {"size": 16, "layers": 1, "heads": 2, "head_size": 8, "feed_forward_size": 32}
+CODES = {"codebooks": 2, "codebook_size": 8, "beams": ITEMS}
+
+
+def make(**parameters: object) -> TIGER:
+    torch.manual_seed(0)
+    model = TIGER(ITEMS, 6, random_text(ITEMS), **{**SMALL, **CODES, **parameters})  # type: ignore[arg-type]
+    model.prepare([])  # type: ignore[arg-type]
+    return model.eval()
+
+
+def test_semantic_ids_are_distinct_and_alike_for_like_text() -> None:
+    generator = torch.Generator().manual_seed(0)
+    center_GE = torch.randn(8, 16, generator=generator) * 10
+    text_IE = center_GE.repeat_interleave(6, 0) + 0.1 * torch.randn(48, 16, generator=generator)
+    code_IC = semantic_ids(text_IE, codebooks=2, codebook_size=8, seed=1)
+    assert code_IC.shape == (48, 3)
+    assert (int(code_IC.min()), int(code_IC[:, :2].max())) == (0, 7)
+    assert len(code_IC.unique(dim=0)) == 48
+    assert torch.equal(code_IC, semantic_ids(text_IE, codebooks=2, codebook_size=8, seed=1))
+    first_GI = code_IC[:, 0].view(8, 6)
+    # K-means may merge two of the groups.
+    assert float((first_GI == first_GI.mode(1, keepdim=True).values).float().mean()) > 0.9
+    assert len(first_GI.mode(1).values.unique()) >= 5
+
+
+def test_equal_text_is_told_apart_by_the_last_code() -> None:
+    text_IE = random_text(20).repeat(2, 1)
+    code_IC = semantic_ids(text_IE, codebooks=3, codebook_size=16, seed=0)
+    assert torch.equal(code_IC[:20, :3], code_IC[20:, :3])
+    assert bool((code_IC[20:, 3] > code_IC[:20, 3]).all())
+    with pytest.raises(ValueError, match="9 items have equal codes, more than 8; raise codebook_size"):
+        semantic_ids(torch.cat([random_text(8), random_text(1).expand(8, -1)]), codebooks=2, codebook_size=8, seed=0)
+    with pytest.raises(ValueError, match="a power of two up to the 20 items"):
+        semantic_ids(random_text(20), codebooks=2, codebook_size=12, seed=0)
+
+
+def test_prefix_tables_lead_to_items_and_nowhere_else() -> None:
+    code_IC = torch.tensor([[1, 0, 0], [0, 2, 0], [1, 0, 1], [1, 2, 0]])
+    tables = prefix_tables(code_IC, 3)
+    found = {}
+    for codes in itertools.product(range(3), repeat=3):
+        prefix = 0
+        for table_PK, code in zip(tables, codes, strict=True):
+            prefix = int(table_PK[prefix, code]) if prefix >= 0 else -1
+        if prefix >= 0:
+            found[codes] = prefix
+    assert found == {tuple(codes): item for item, codes in enumerate(code_IC.tolist())}
+
+
+@torch.no_grad()
+def test_a_beam_as_wide_as_all_items_scores_each_by_its_likelihood() -> None:
+    model, batch = make(beams=200), random_batch(3, items=ITEMS)
+    scores_BI = model.rank_scores(batch)
+    token_IC = model._tokens(torch.arange(1, ITEMS + 1))
+    for row in range(3):
+        one = select(batch, torch.tensor([row]))
+        history_1S = model._tokens(one.history_BL[:, : int(one.length_B)]).flatten(1)
+        for item in range(ITEMS):
+            logits_CV = model.t5(input_ids=history_1S, labels=token_IC[item][None]).logits[0]
+            expected = torch.log_softmax(logits_CV, dim=1).gather(1, token_IC[item][:, None]).sum()
+            torch.testing.assert_close(scores_BI[row, item], expected, atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_a_narrow_beam_leaves_other_items_without_a_score() -> None:
+    model, batch = make(beams=5), random_batch(4, items=ITEMS)
+    scores_BI = model.rank_scores(batch)
+    assert scores_BI.isfinite().sum(1).tolist() == [5] * 4
+    wide_BI = make(beams=200).rank_scores(batch)
+    found_BI = scores_BI.isfinite()
+    torch.testing.assert_close(scores_BI[found_BI], wide_BI[found_BI])
+
+
+@torch.no_grad()
+def test_padding_and_order_of_the_batch_have_no_influence() -> None:
+    model, batch = make(), random_batch(6, items=ITEMS)
+    padded_BL = torch.arange(6) >= batch.length_B[:, None]
+    other = SequenceBatch(torch.where(padded_BL, 7, batch.history_BL), batch.length_B, batch.target_B)
+    scores_BI = model.rank_scores(batch)
+    torch.testing.assert_close(model.rank_scores(other), scores_BI, atol=1e-5, rtol=1e-5)
+    order_B = torch.randperm(6)
+    torch.testing.assert_close(model.rank_scores(select(batch, order_B)), scores_BI[order_B], atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_a_checkpoint_brings_its_codes() -> None:
+    trained, batch = make(), random_batch(3, items=ITEMS)
+    expected_BI = trained.rank_scores(batch)
+    other = TIGER(ITEMS, 6, random_text(ITEMS), **SMALL, **CODES).eval()  # type: ignore[arg-type]
+    other.rank_scores(batch)  # makes tables of codes that the checkpoint replaces
+    other.load_state_dict(trained.state_dict())
+    torch.testing.assert_close(other.rank_scores(batch), expected_BI)
+
+
+def test_learns_what_follows_what() -> None:
+    model = make(learning_rate=0.01, dropout=0.0).train()
+    batch, optimizer = random_batch(24, items=ITEMS), model.optimizer()
+    for _ in range(120):
+        optimizer.zero_grad()
+        model.loss(batch).backward()
+        optimizer.step()
+    with torch.no_grad():
+        best_B = model.eval().rank_scores(batch).argmax(1) + 1
+    assert float((best_B == batch.target_B).float().mean()) > 0.6

@@ -1,0 +1,143 @@
+"""BERT4Rec (Sun et al. 2019) as PreferDiff's Table 1 compares with it.
+
+Legend: B histories, L positions, M masked positions of a batch, D embedding size, H heads, I items.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from trainables.base import (
+    DropoutRate,
+    NextItemModel,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    Probability,
+    SequenceBatch,
+)
+from trainables.next_item.appended import with_item_appended
+from trainables.next_item.biased_softmax import biased_softmax_loss
+from trainables.next_item.dropout import dropout
+from trainables.next_item.item_embedding import ItemEmbedding
+
+
+class BERT4Rec(NextItemModel):
+    """A bidirectional attention layer that restores masked items; the next item is a mask at the history's end.
+
+    Trains on a user's history and target as one sequence, whose masked items are restored by cross-entropy over all
+    items. Masked items alone go through the feed-forward layers and are scored.
+
+    Args:
+        items: number of items.
+        history_length: positions of a history.
+        size: embedding size.
+        learning_rate: AdamW's.
+        weight_decay: AdamW's.
+        dropout: of embeddings, attention and feed-forward.
+        heads: attention heads.
+        mask_probability: ρ, the share of a sequence's items that is masked, at least one.
+        last_probability: how often a sequence has its last item masked instead, the task that inference has; the
+            authors' program adds one such sequence to ten others.
+
+    Source: Sun et al. 2019, §3; one layer and two heads from PreferDiff D.2, the search space from its Table 11.
+
+    Raises:
+        ValueError: the size is no multiple of the number of heads.
+    """
+
+    def __init__(
+        self,
+        items: int,
+        history_length: int,
+        *,
+        size: PositiveInt = 64,
+        learning_rate: PositiveFloat = 1e-3,
+        weight_decay: NonNegativeFloat = 0.0,
+        dropout: DropoutRate = 0.1,
+        heads: PositiveInt = 2,
+        mask_probability: Probability = 0.2,
+        last_probability: Probability = 1 / 11,
+    ) -> None:
+        super().__init__()
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.dropout = dropout
+        self.mask_probability = mask_probability
+        self.last_probability = last_probability
+        self.embedding = ItemEmbedding(items, size)
+        self.mask_D = nn.Parameter(torch.randn(size))
+        self.position_LD = nn.Parameter(torch.randn(history_length + 1, size))
+        self.attention = BidirectionalAttention(size, heads, dropout)
+        self.feed_forward = nn.Sequential(nn.Linear(size, 4 * size), nn.GELU(), nn.Linear(4 * size, size))
+        self.norm = nn.LayerNorm(size)
+        self.output = nn.Sequential(nn.Linear(size, size), nn.GELU())
+        self.bias_I = nn.Parameter(torch.zeros(items))
+
+    def optimizer(self) -> torch.optim.Optimizer:
+        """Return AdamW over all parameters."""
+        return torch.optim.AdamW(self.parameters(), self.learning_rate, weight_decay=self.weight_decay, fused=True)
+
+    def loss(self, batch: SequenceBatch) -> Tensor:
+        """Return the mean cross-entropy of the masked items among all items (eq. 8)."""
+        sequences = with_item_appended(batch, batch.target_B)
+        masked_BL = self._cloze(sequences)
+        target_M = sequences.history_BL[masked_BL] - 1
+        return biased_softmax_loss(self._states(sequences, masked_BL), self.embedding.weight, self.bias_I, target_M)
+
+    def rank_scores(self, batch: SequenceBatch) -> Tensor:
+        """Return the scores of all items at a mask after the history [B, I]."""
+        sequences = with_item_appended(batch, torch.zeros_like(batch.target_B))
+        position_L = torch.arange(sequences.history_BL.shape[1])
+        state_BD = self._states(sequences, position_L == batch.length_B.unsqueeze(1))
+        return torch.addmm(self.bias_I, state_BD, self.embedding.weight.T)
+
+    def _cloze(self, sequences: SequenceBatch) -> Tensor:
+        """Draw which items are masked [B, L]."""
+        position_L, length_B1 = torch.arange(sequences.history_BL.shape[1]), sequences.length_B.unsqueeze(1)
+        count_B1 = (length_B1 * self.mask_probability).round().clamp(min=1)
+        draw_BL = torch.rand(sequences.history_BL.shape).masked_fill(position_L >= length_B1, 2)
+        chosen_BL = draw_BL.argsort(dim=1).argsort(dim=1) < count_B1
+        last_BL = position_L == length_B1 - 1
+        return torch.where(torch.rand(len(sequences), 1) < self.last_probability, last_BL, chosen_BL)
+
+    def _states(self, sequences: SequenceBatch, masked_BL: Tensor) -> Tensor:
+        """Return the output states at the masked positions [M, D], in the order of rows and positions."""
+        item_BLD = self.embedding.histories(sequences)
+        x_BLD = torch.where(masked_BL.unsqueeze(-1), self.mask_D, item_BLD) + self.position_LD
+        x_BLD = dropout(x_BLD, self.dropout, self.training)
+        attended_MD = self.attention(x_BLD, sequences.length_B)[masked_BL]
+        changed_MD = dropout(self.feed_forward(attended_MD), self.dropout, self.training)
+        state_MD: Tensor = self.output(self.norm(attended_MD + changed_MD))
+        return state_MD
+
+
+class BidirectionalAttention(nn.Module):
+    """Multi-head self-attention with dropout, residual and layer norm: A of Sun et al. 2019, §3.3.
+
+    Raises:
+        ValueError: the size is no multiple of the number of heads.
+    """
+
+    def __init__(self, size: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        if size % heads:
+            raise ValueError(f"encoder: size {size} is no multiple of {heads} heads; change size or heads")
+        self.heads = heads
+        self.dropout = dropout
+        self.query_key_value = nn.Linear(size, 3 * size)
+        self.output = nn.Linear(size, size)
+        self.norm = nn.LayerNorm(size)
+
+    def forward(self, x_BLD: Tensor, length_B: Tensor) -> Tensor:
+        """Return the attended sequences [B, L, D]; padded positions are not attended to, and theirs mean nothing."""
+        projected = self.query_key_value(x_BLD).unflatten(-1, (3, self.heads, -1))
+        query_BHLE, key_BHLE, value_BHLE = projected.permute(2, 0, 3, 1, 4)
+        score_BHLL = query_BHLE @ key_BHLE.transpose(-1, -2) * query_BHLE.shape[-1] ** -0.5
+        padded_BL = torch.arange(x_BLD.shape[1]) >= length_B.unsqueeze(1)
+        weight_BHLL = torch.softmax(score_BHLL.masked_fill(padded_BL[:, None, None], -torch.inf), dim=-1)
+        weight_BHLL = dropout(weight_BHLL, self.dropout, self.training)
+        attended_BLD = self.output((weight_BHLL @ value_BHLE).transpose(1, 2).flatten(2))
+        normed_BLD: Tensor = self.norm(x_BLD + dropout(attended_BLD, self.dropout, self.training))
+        return normed_BLD

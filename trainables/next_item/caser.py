@@ -1,0 +1,93 @@
+"""Caser (Tang & Wang 2018), a convolution over the last items, as PreferDiff's leave-one-out tables name it.
+
+Legend: B histories, L positions, D embedding size, F filters of a height, V vertical filters, I items.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from trainables.base import DropoutRate, NextItemModel, NonNegativeFloat, PositiveFloat, PositiveInt, SequenceBatch
+from trainables.next_item.biased_softmax import biased_softmax_loss
+from trainables.next_item.dropout import dropout
+from trainables.next_item.item_embedding import ItemEmbedding
+
+
+class Caser(NextItemModel):
+    """The embedded history as an image: filters across a few successive items, and filters down each dimension.
+
+    There is no user embedding: test users do not occur in training where users are split, and a history stands for its
+    user everywhere else. The paper's loss is binary with three sampled negatives; this one is cross-entropy over all
+    items, as PreferDiff has it for all baselines. Histories end at the last position, zeros before them.
+
+    Args:
+        items: number of items.
+        history_length: positions of a history.
+        size: embedding size.
+        learning_rate: AdamW's.
+        weight_decay: AdamW's.
+        dropout: of the convolutions' outputs.
+        horizontal_filters: of each height.
+        vertical_filters: weighted sums over all positions.
+        largest_height: of the horizontal filters, 1 … this, at most the history's length.
+
+    Source: Tang & Wang 2018, §3 (eq. 3–11); the start of the weights from the authors' program.
+    """
+
+    def __init__(
+        self,
+        items: int,
+        history_length: int,
+        *,
+        size: PositiveInt = 64,
+        learning_rate: PositiveFloat = 1e-3,
+        weight_decay: NonNegativeFloat = 0.0,
+        dropout: DropoutRate = 0.5,
+        horizontal_filters: PositiveInt = 16,
+        vertical_filters: PositiveInt = 4,
+        largest_height: PositiveInt = 5,
+    ) -> None:
+        super().__init__()
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.dropout = dropout
+        heights = range(1, min(largest_height, history_length) + 1)
+        self.embedding = ItemEmbedding(items, size)
+        self.horizontal = nn.ModuleList(nn.Conv1d(size, horizontal_filters, height) for height in heights)
+        self.vertical = nn.Linear(history_length, vertical_filters, bias=False)
+        self.combine = nn.Linear(horizontal_filters * len(heights) + vertical_filters * size, size)
+        self.output = ItemEmbedding(items, size)
+        self.bias_I = nn.Parameter(torch.zeros(items))
+        with torch.no_grad():
+            self.embedding.weight.div_(size)
+            self.output.weight.div_(size)
+
+    def optimizer(self) -> torch.optim.Optimizer:
+        """Return AdamW over all parameters."""
+        return torch.optim.AdamW(self.parameters(), self.learning_rate, weight_decay=self.weight_decay, fused=True)
+
+    def loss(self, batch: SequenceBatch) -> Tensor:
+        """Return the mean cross-entropy of the targets among all items."""
+        return biased_softmax_loss(self._state(batch), self.output.weight, self.bias_I, batch.target_B - 1)
+
+    def rank_scores(self, batch: SequenceBatch) -> Tensor:
+        """Return the output layer's scores of all items [B, I] (eq. 10 without the user)."""
+        return torch.addmm(self.bias_I, self._state(batch), self.output.weight.T)
+
+    def _state(self, batch: SequenceBatch) -> Tensor:
+        """Return z [B, D] (eq. 9)."""
+        image_BDL = self._right_aligned(batch).transpose(1, 2)
+        pooled = [convolution(image_BDL).relu().amax(dim=2) for convolution in self.horizontal]
+        summed_BDV = self.vertical(image_BDL)
+        features = dropout(torch.cat([*pooled, summed_BDV.flatten(1)], dim=1), self.dropout, self.training)
+        state_BD: Tensor = self.combine(features)
+        return state_BD.relu()
+
+    def _right_aligned(self, batch: SequenceBatch) -> Tensor:
+        """Return the embedded histories [B, L, D], ending at the last position."""
+        item_BLD = self.embedding.histories(batch)
+        length = item_BLD.shape[1]
+        index_BL = torch.arange(length) - (length - batch.length_B.long()).unsqueeze(1)
+        shifted_BLD = item_BLD.take_along_dim(index_BL.clamp(min=0).unsqueeze(-1), dim=1)
+        return torch.where((index_BL >= 0).unsqueeze(-1), shifted_BLD, 0.0)

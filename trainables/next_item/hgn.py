@@ -1,0 +1,87 @@
+"""HGN (Ma et al. 2019), hierarchical gating, as PreferDiff's leave-one-out tables name it.
+
+Legend: B histories, L positions, D embedding size, I items.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from trainables.base import DropoutRate, NextItemModel, NonNegativeFloat, PositiveFloat, PositiveInt, SequenceBatch
+from trainables.next_item.dropout import dropout
+from trainables.next_item.full_softmax import full_softmax_loss
+from trainables.next_item.item_embedding import ItemEmbedding
+
+
+class HGN(NextItemModel):
+    """Gates on an item's features, a gate on each item, their pooled history, and products of items with items.
+
+    A score is (pooled gated items + sum of the items) · output embedding: the item-item product is linear, so one
+    query holds both. There is no user embedding, in the gates or in the score: test users do not occur in training
+    where users are split. The paper's loss is BPR with sampled negatives; this one is cross-entropy over all items, as
+    PreferDiff has it for all baselines.
+
+    Args:
+        items: number of items.
+        history_length: positions of a history; the gates of items do not look at positions.
+        size: embedding size.
+        learning_rate: AdamW's.
+        weight_decay: AdamW's.
+        dropout: of the embedded items; the paper has none.
+        pooling: of the gated items; `mean` is the paper's, `max` its other one.
+
+    Source: Ma et al. 2019, §4 (eq. 2–8); the start of the weights from the authors' program.
+    """
+
+    def __init__(
+        self,
+        items: int,
+        history_length: int,
+        *,
+        size: PositiveInt = 64,
+        learning_rate: PositiveFloat = 1e-3,
+        weight_decay: NonNegativeFloat = 0.0,
+        dropout: DropoutRate = 0.0,
+        pooling: Literal["mean", "max"] = "mean",
+    ) -> None:
+        super().__init__()
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.dropout = dropout
+        self.pooling = pooling
+        self.embedding = ItemEmbedding(items, size)
+        self.feature_gate = nn.Linear(size, size)
+        self.instance_gate = nn.Linear(size, 1, bias=False)
+        self.output = ItemEmbedding(items, size)
+        with torch.no_grad():
+            self.embedding.weight.div_(size)
+            self.output.weight.div_(size)
+
+    def optimizer(self) -> torch.optim.Optimizer:
+        """Return AdamW over all parameters."""
+        return torch.optim.AdamW(self.parameters(), self.learning_rate, weight_decay=self.weight_decay, fused=True)
+
+    def loss(self, batch: SequenceBatch) -> Tensor:
+        """Return the mean cross-entropy of the targets among all items."""
+        return full_softmax_loss(self._query(batch), self.output.weight, batch.target_B - 1)
+
+    def rank_scores(self, batch: SequenceBatch) -> Tensor:
+        """Return the scores of all items [B, I] (eq. 8 without the user)."""
+        return self.output.scores(self._query(batch))
+
+    def _query(self, batch: SequenceBatch) -> Tensor:
+        """Return what every item's output embedding is multiplied with [B, D]."""
+        item_BLD = dropout(self.embedding.histories(batch), self.dropout, self.training)
+        real_BL1 = (torch.arange(item_BLD.shape[1]) < batch.length_B.unsqueeze(1)).unsqueeze(-1)
+        item_BLD = torch.where(real_BL1, item_BLD, 0.0)
+        gated_BLD = item_BLD * self.feature_gate(item_BLD).sigmoid()
+        gated_BLD = gated_BLD * self.instance_gate(gated_BLD).sigmoid()
+        pooled_BD: Tensor
+        if self.pooling == "mean":
+            pooled_BD = gated_BLD.sum(1) / batch.length_B.unsqueeze(1)
+        else:
+            pooled_BD = gated_BLD.masked_fill(~real_BL1, -torch.inf).amax(1)
+        return pooled_BD + item_BLD.sum(1)

@@ -1,0 +1,201 @@
+"""S³-Rec (Zhou et al. 2020), a row of PreferDiff's Table 8: self-supervised pretraining, then SASRec's task.
+
+Legend: B histories, L positions, I items, A attributes of an item, N attributes in all, D embedding size, M masked
+positions of a batch.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from trainables.base import (
+    DropoutRate,
+    NextItemModel,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Probability,
+    SequenceBatch,
+    SequenceSource,
+)
+from trainables.next_item.attributes import multi_hot
+from trainables.next_item.full_softmax import full_softmax_loss
+from trainables.next_item.item_embedding import ItemEmbedding
+
+
+class S3Rec(NextItemModel):
+    """A self-attention encoder that is pretrained to know what belongs together, and then predicts the next item.
+
+    Four tasks of pretraining, each of a pair of views: an item and its attributes (AAP), a history and a masked item
+    (MIP), a history and a masked item's attributes (MAP), a history and a masked segment of it (SP). The encoder sees
+    both sides while it is pretrained, the past alone afterwards.
+
+    Args:
+        items: number of items.
+        history_length: positions of a history.
+        attribute_IA: the items' categories and brands.
+        size: embedding size.
+        learning_rate: AdamW's, of both phases.
+        weight_decay: AdamW's, of both phases.
+        dropout: of embeddings, attention and feed-forward.
+        heads: attention heads.
+        layers: attention layers.
+        pretraining_epochs: passes over the training data before the first epoch; Zhou et al. choose among 10 … 100.
+        pretraining_batch_size: rows of a batch there.
+        mask_probability: of an item.
+        attribute_weight: of AAP in the sum of losses.
+        item_weight: of MIP.
+        masked_attribute_weight: of MAP.
+        segment_weight: of SP.
+
+    Source: Zhou et al. 2020, §4 (eq. 4–10) and §5.1.4 (2 layers, 2 heads, size 64; weights 0.2, 1, 1, 0.5; mask 0.2),
+    with one negative item and segment a masked one, from the batch. Fine-tuned with cross-entropy over all items at
+    the last position, as the other methods here, where Zhou et al. take a pairwise loss.
+    """
+
+    def __init__(
+        self,
+        items: int,
+        history_length: int,
+        attribute_IA: Tensor,
+        *,
+        size: PositiveInt = 64,
+        learning_rate: PositiveFloat = 1e-3,
+        weight_decay: NonNegativeFloat = 0.0,
+        dropout: DropoutRate = 0.2,
+        heads: PositiveInt = 2,
+        layers: PositiveInt = 2,
+        pretraining_epochs: NonNegativeInt = 100,
+        pretraining_batch_size: PositiveInt = 256,
+        mask_probability: Probability = 0.2,
+        attribute_weight: NonNegativeFloat = 0.2,
+        item_weight: NonNegativeFloat = 1.0,
+        masked_attribute_weight: NonNegativeFloat = 1.0,
+        segment_weight: NonNegativeFloat = 0.5,
+    ) -> None:
+        super().__init__()
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.dropout = dropout
+        self.pretraining_epochs = pretraining_epochs
+        self.pretraining_batch_size = pretraining_batch_size
+        self.mask_probability = mask_probability
+        self.weights = (attribute_weight, item_weight, masked_attribute_weight, segment_weight)
+        self.embedding = ItemEmbedding(items, size)
+        self.position_LD = nn.Parameter(torch.randn(history_length + 1, size))
+        self.mask_D = nn.Parameter(torch.randn(size))
+        self.embedding_norm = nn.LayerNorm(size)
+        layer = nn.TransformerEncoderLayer(size, heads, 4 * size, dropout, "gelu", batch_first=True)
+        self.layers = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
+        self.hot_IN: Tensor
+        self.register_buffer("hot_IN", multi_hot(attribute_IA), persistent=False)
+        self.attribute_ND = nn.Parameter(torch.randn(self.hot_IN.shape[1], size))
+        self.item_to_attribute = nn.Linear(size, size)
+        self.state_to_item = nn.Linear(size, size)
+        self.state_to_attribute = nn.Linear(size, size)
+        self.state_to_segment = nn.Linear(size, size)
+
+    def optimizer(self) -> torch.optim.Optimizer:
+        """Return AdamW over all parameters."""
+        return torch.optim.AdamW(self.parameters(), self.learning_rate, weight_decay=self.weight_decay, fused=True)
+
+    def prepare(self, train: SequenceSource) -> None:
+        """Pretrain on the training data; noise and order come from torch's global generator."""
+        optimizer = self.optimizer()
+        self.train()
+        for _ in range(self.pretraining_epochs):
+            order_seed = int(torch.randint(2**62, ()))
+            for batch in train.batches(self.pretraining_batch_size, shuffle_seed=order_seed):
+                optimizer.zero_grad(set_to_none=True)
+                self.pretraining_loss(batch).backward()
+                optimizer.step()
+
+    def loss(self, batch: SequenceBatch) -> Tensor:
+        """Return the mean cross-entropy of the targets among all items."""
+        return full_softmax_loss(self._last_state(batch), self.embedding.weight, batch.target_B - 1)
+
+    def rank_scores(self, batch: SequenceBatch) -> Tensor:
+        """Return dot products of the histories' last states with all items [B, I]."""
+        return self.embedding.scores(self._last_state(batch))
+
+    def pretraining_loss(self, batch: SequenceBatch) -> Tensor:
+        """Return the weighted sum of the four tasks' losses over histories with their targets at the end."""
+        whole = with_target(batch)
+        real_BL = torch.arange(whole.history_BL.shape[1]) < whole.length_B.unsqueeze(1)
+        masked_BL = real_BL & (torch.rand(real_BL.shape) < self.mask_probability)
+        item_BLD = self.embedding.histories(whole)
+        state_BLD = self._states(torch.where(masked_BL.unsqueeze(-1), self.mask_D, item_BLD), real_BL, causal=False)
+        losses = (
+            self._attributes_of(self.item_to_attribute(item_BLD[real_BL]), whole.history_BL[real_BL]),
+            self._masked_items(state_BLD[masked_BL], whole.history_BL[masked_BL]),
+            self._attributes_of(self.state_to_attribute(state_BLD[masked_BL]), whole.history_BL[masked_BL]),
+            self._segments(item_BLD, real_BL, whole.length_B),
+        )
+        return torch.stack([weight * loss for weight, loss in zip(self.weights, losses, strict=True)]).sum()
+
+    def _attributes_of(self, query_MD: Tensor, item_M: Tensor) -> Tensor:
+        """Tell which of all attributes the items have: AAP (eq. 5) and MAP (eq. 7)."""
+        if len(item_M) == 0:
+            return query_MD.sum()
+        hot_MN = self.hot_IN[item_M.long() - 1]
+        return functional.binary_cross_entropy_with_logits(query_MD @ self.attribute_ND.T, hot_MN)
+
+    def _masked_items(self, state_MD: Tensor, item_M: Tensor) -> Tensor:
+        """Tell a masked item from another masked one of the batch: MIP (eq. 6)."""
+        if len(item_M) < 2:
+            return state_MD.sum() * 0
+        query_MD, item_MD = self.state_to_item(state_MD), self.embedding.weight[item_M.long() - 1]
+        other_M = (torch.arange(len(item_M)) + torch.randint(1, len(item_M), (len(item_M),))) % len(item_M)
+        margin_M = (query_MD * (item_MD - item_MD[other_M])).sum(1)
+        return -functional.logsigmoid(margin_M[item_M != item_M[other_M]]).sum() / len(item_M)
+
+    def _segments(self, item_BLD: Tensor, real_BL: Tensor, length_B: Tensor) -> Tensor:
+        """Tell a masked segment of a history from another history's: SP (eq. 8)."""
+        rows = len(length_B)
+        if rows < 2:
+            return item_BLD.sum() * 0
+        segment_BL = random_segments(length_B, real_BL.shape[1])
+        context_BLD = torch.where(segment_BL.unsqueeze(-1), self.mask_D, item_BLD)
+        rest_BD = self._at_last(self._states(context_BLD, real_BL, causal=False), length_B)
+        alone_BLD = torch.where(segment_BL.unsqueeze(-1), item_BLD, self.mask_D)
+        segment_BD = self._at_last(self._states(alone_BLD, real_BL, causal=False), length_B)
+        other_B = (torch.arange(rows) + torch.randint(1, rows, (rows,))) % rows
+        query_BD = self.state_to_segment(rest_BD)
+        margin_B = (query_BD * (segment_BD - segment_BD[other_B])).sum(1)
+        return -functional.logsigmoid(margin_B).mean()
+
+    def _last_state(self, batch: SequenceBatch) -> Tensor:
+        real_BL = torch.arange(batch.history_BL.shape[1]) < batch.length_B.unsqueeze(1)
+        return self._at_last(self._states(self.embedding.histories(batch), real_BL, causal=True), batch.length_B)
+
+    def _states(self, item_BLD: Tensor, real_BL: Tensor, *, causal: bool) -> Tensor:
+        """Return the states at all positions [B, L, D]; those of padded positions hold no meaning."""
+        length = item_BLD.shape[1]
+        embedded_BLD = self.embedding_norm(item_BLD + self.position_LD[:length])
+        embedded_BLD = functional.dropout(embedded_BLD, self.dropout, self.training)
+        future_LL = torch.ones(length, length, dtype=torch.bool).triu(1) if causal else None
+        state_BLD: Tensor = self.layers(embedded_BLD, mask=future_LL, src_key_padding_mask=~real_BL)
+        return state_BLD
+
+    @staticmethod
+    def _at_last(state_BLD: Tensor, length_B: Tensor) -> Tensor:
+        return state_BLD.take_along_dim((length_B.long() - 1).view(-1, 1, 1), dim=1).squeeze(1)
+
+
+def with_target(batch: SequenceBatch) -> SequenceBatch:
+    """Return the histories with their targets at the end, one position longer."""
+    history_BL = functional.pad(batch.history_BL, (0, 1))
+    last_B1 = batch.length_B.long().unsqueeze(1)
+    history_BL = history_BL.scatter(1, last_B1, batch.target_B.to(history_BL.dtype).unsqueeze(1))
+    return SequenceBatch(history_BL, batch.length_B + 1, batch.target_B)
+
+
+def random_segments(length_B: Tensor, positions: int) -> Tensor:
+    """Draw a run of 1 to half of the positions of each history, which it covers [B, L]."""
+    size_B = 1 + (torch.rand(len(length_B)) * (length_B // 2).clamp(min=1)).long()
+    start_B = (torch.rand(len(length_B)) * (length_B - size_B + 1)).long()
+    position_L = torch.arange(positions)
+    return (position_L >= start_B.unsqueeze(1)) & (position_L < (start_B + size_B).unsqueeze(1))

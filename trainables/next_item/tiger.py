@@ -1,0 +1,176 @@
+"""TIGER (Rajput et al. 2023) as PreferDiff's Table 1 compares with it: a T5 that writes the next item's semantic ID.
+
+Legend: B histories, L positions, I items, E text embedding size, C codes of an item, K codes of a codebook, W beams,
+V tokens, S token positions.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from trainables.base import (
+    DropoutRate,
+    NextItemModel,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    SequenceBatch,
+    SequenceSource,
+)
+from trainables.next_item.semantic_ids import prefix_tables, semantic_ids
+
+PADDING = 0
+"""The token that pads histories and starts the decoder; code k of position c is token 1 + c·K + k."""
+
+
+class TIGER(NextItemModel):
+    """Items become codes by residual quantization of their text; a T5 reads a history's codes and writes the next's.
+
+    A beam search over the codes of real items gives the best items' log-likelihoods; all others score −∞. There is no
+    user token: under a user split test users are unknown.
+
+    Args:
+        items: number of items.
+        history_length: positions of a history.
+        text_IE: the items' text embeddings.
+        size: width of the T5.
+        learning_rate: AdamW's.
+        weight_decay: AdamW's.
+        dropout: of the T5.
+        layers: of encoder and decoder, each.
+        heads: attention heads.
+        head_size: of each head.
+        feed_forward_size: of each feed-forward layer.
+        codebooks: quantization levels; a further code tells equal items apart.
+        codebook_size: K, a power of two.
+        beams: W, how many items a search keeps.
+
+    Source: Rajput et al. 2023, §3 and §4 (4 layers, 6 heads of 64, width 128, feed-forward 1,024, 3 codebooks of
+    256); PreferDiff D.2 (T5 from transformers, quantized by FAISS).
+
+    Raises:
+        ValueError: the packages of the extra `text` are missing, or the codebooks do not fit the items.
+    """
+
+    def __init__(
+        self,
+        items: int,
+        history_length: int,
+        text_IE: Tensor,
+        *,
+        size: PositiveInt = 128,
+        learning_rate: PositiveFloat = 1e-3,
+        weight_decay: NonNegativeFloat = 0.0,
+        dropout: DropoutRate = 0.1,
+        layers: PositiveInt = 4,
+        heads: PositiveInt = 6,
+        head_size: PositiveInt = 64,
+        feed_forward_size: PositiveInt = 1024,
+        codebooks: PositiveInt = 3,
+        codebook_size: PositiveInt = 256,
+        beams: PositiveInt = 20,
+    ) -> None:
+        super().__init__()
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.codebooks = codebooks
+        self.codebook_size = codebook_size
+        self.beams = beams
+        self.text_IE = text_IE
+        self.code_IC: Tensor
+        self.register_buffer("code_IC", torch.zeros(items, codebooks + 1, dtype=torch.int64))
+        self._tables: list[Tensor] = []
+        self.register_load_state_dict_post_hook(_forget_tables)  # type: ignore[no-untyped-call]
+        self.t5: Any = _small_t5(
+            vocab_size=1 + (codebooks + 1) * codebook_size,
+            d_model=size,
+            d_kv=head_size,
+            d_ff=feed_forward_size,
+            num_layers=layers,
+            num_decoder_layers=layers,
+            num_heads=heads,
+            dropout_rate=dropout,
+        )
+
+    def prepare(self, train: SequenceSource) -> None:
+        """Quantize the items' text; the data that it trains on are not needed."""
+        seed = int(torch.randint(2**31, ()))
+        self.code_IC.copy_(semantic_ids(self.text_IE, self.codebooks, self.codebook_size, seed))
+        self._tables.clear()
+
+    def optimizer(self) -> torch.optim.Optimizer:
+        """Return AdamW over all parameters."""
+        return torch.optim.AdamW(self.parameters(), self.learning_rate, weight_decay=self.weight_decay, fused=True)
+
+    def loss(self, batch: SequenceBatch) -> Tensor:
+        """Return the mean cross-entropy of the targets' codes, each given those before it."""
+        history_BS, real_BS = self._history_tokens(batch)
+        target_BC = self._tokens(batch.target_B)
+        loss: Tensor = self.t5(input_ids=history_BS, attention_mask=real_BS, labels=target_BC).loss
+        return loss
+
+    def rank_scores(self, batch: SequenceBatch) -> Tensor:
+        """Return the log-likelihoods of the items that the beam search ends with, −∞ for all others [B, I]."""
+        history_BS, real_BS = self._history_tokens(batch)
+        hidden_BSD = self.t5.encoder(input_ids=history_BS, attention_mask=real_BS).last_hidden_state
+        prefix_BW = torch.zeros(len(batch), 1, dtype=torch.int64)
+        score_BW = torch.zeros(len(batch), 1)
+        written_BWS = torch.full((len(batch), 1, 1), PADDING)
+        for position, table_PK in enumerate(self._prefix_tables()):
+            code_BWK = self._code_likelihoods(hidden_BSD, real_BS, written_BWS, position)
+            next_BWK = table_PK[prefix_BW]
+            total_BWK = (score_BW.unsqueeze(-1) + code_BWK).masked_fill(next_BWK < 0, -torch.inf)
+            kept = min(self.beams, total_BWK[0].numel())
+            score_BW, index_BW = total_BWK.flatten(1).topk(kept, dim=1)
+            prefix_BW = next_BWK.flatten(1).gather(1, index_BW).clamp(min=0)
+            beam_BW, code_BW = index_BW // self.codebook_size, index_BW % self.codebook_size
+            before_BWS = written_BWS.gather(1, beam_BW.unsqueeze(-1).expand(-1, -1, written_BWS.shape[-1]))
+            token_BW = 1 + position * self.codebook_size + code_BW
+            written_BWS = torch.cat([before_BWS, token_BW.unsqueeze(-1)], dim=-1)
+        scores_BI = torch.full((len(batch), len(self.code_IC)), -torch.inf)
+        return scores_BI.scatter_reduce(1, prefix_BW, score_BW, "amax")
+
+    def _code_likelihoods(self, hidden_BSD: Tensor, real_BS: Tensor, written_BWS: Tensor, position: int) -> Tensor:
+        """Return the log-likelihoods of this position's codes after what each beam has written [B, W, K]."""
+        rows, beams, length = written_BWS.shape
+        logits = self.t5(
+            encoder_outputs=(hidden_BSD.repeat_interleave(beams, 0),),
+            attention_mask=real_BS.repeat_interleave(beams, 0),
+            decoder_input_ids=written_BWS.view(rows * beams, length),
+        ).logits[:, -1]
+        first = 1 + position * self.codebook_size
+        code = functional.log_softmax(logits, dim=-1)[:, first : first + self.codebook_size]
+        return code.view(rows, beams, -1)
+
+    def _tokens(self, item: Tensor) -> Tensor:
+        """Return the tokens of item ids from 1 on [..., C]."""
+        offset_C = 1 + torch.arange(self.code_IC.shape[1]) * self.codebook_size
+        return self.code_IC[(item.long() - 1).clamp(min=0)] + offset_C
+
+    def _history_tokens(self, batch: SequenceBatch) -> tuple[Tensor, Tensor]:
+        """Return the histories' tokens, padded, and which are real, int64 [B, S] each."""
+        real_BL = torch.arange(batch.history_BL.shape[1]) < batch.length_B.unsqueeze(1)
+        token_BLC = torch.where(real_BL.unsqueeze(-1), self._tokens(batch.history_BL), PADDING)
+        return token_BLC.flatten(1), real_BL.repeat_interleave(self.code_IC.shape[1], 1).long()
+
+    def _prefix_tables(self) -> list[Tensor]:
+        if not self._tables:
+            self._tables.extend(prefix_tables(self.code_IC, self.codebook_size))
+        return self._tables
+
+
+def _small_t5(**settings: Any) -> Any:
+    try:
+        from transformers import T5Config, T5ForConditionalGeneration
+    except ImportError:
+        raise ValueError("TIGER needs transformers; pip install 'diffbench[text]'") from None
+    tokens: dict[str, Any] = {"pad_token_id": PADDING, "decoder_start_token_id": PADDING, "eos_token_id": None}
+    return T5ForConditionalGeneration(T5Config(use_cache=False, **tokens, **settings))
+
+
+def _forget_tables(model: TIGER, _: Any) -> None:
+    model._tables.clear()
