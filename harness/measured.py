@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from harness.errors import DataError, StoreError
+from harness.training_curve import TrainingCurve
 
 Place = tuple[str, str, str, int]
 
@@ -43,10 +44,20 @@ SCHEMA = pa.schema(
         ("search_distinct", pa.int64()),
         ("space_hash", pa.string()),
         ("environment", pa.string()),
+        (
+            "curve",
+            pa.struct(
+                [
+                    ("epochs", pa.list_(pa.int32())),
+                    ("seconds", pa.list_(pa.float64())),
+                    ("values", pa.list_(pa.float64())),
+                ]
+            ),
+        ),
     ]
 )
-ADDED_LATER = ("environment",)
-"""Columns that older files lack."""
+ADDED_LATER = {"environment": "", "curve": None}
+"""Columns that older files lack, and what they hold there."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +68,7 @@ class Measured:
     None where the task ranks nothing. `parameters` is JSON text. Of a tuned row, `search_trials` is the size of its
     study, `search_distinct` how many different parameters it tried, `space_hash` what it searched. Times are in
     seconds. `environment` says where a trial ran whose times are what it measures; it is empty of all others.
+    `curve` is how the validation metric went, of tables that show it alone.
     """
 
     dataset: str
@@ -80,6 +92,7 @@ class Measured:
     search_distinct: int = 0
     space_hash: str = ""
     environment: str = ""
+    curve: TrainingCurve | None = None
 
     @property
     def place(self) -> Place:
@@ -100,9 +113,9 @@ def read_measured(path: Path) -> list[Measured]:
         table = pq.read_table(path)
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"{path}: cannot be read ({' '.join(str(error).split())}); {remedy}") from None
-    for name in ADDED_LATER:
+    for name, value in ADDED_LATER.items():
         if name not in table.column_names:
-            table = table.append_column(name, pa.array([""] * len(table), SCHEMA.field(name).type))
+            table = table.append_column(name, pa.array([value] * len(table), SCHEMA.field(name).type))
     missing = [name for name in SCHEMA.names if name not in table.column_names]
     if missing:
         raise DataError(f"{path}: lacks column {missing[0]!r}; {remedy}")
@@ -142,4 +155,6 @@ def _from_row(row: dict[str, object]) -> Measured:
     values = {item.name: row[item.name] for item in fields(Measured)}
     values["metrics"] = dict(row["metrics"] or ())  # type: ignore[call-overload]
     values["ranks"] = None if row["ranks"] is None else tuple(row["ranks"])  # type: ignore[arg-type]
+    curve = row["curve"]
+    values["curve"] = curve and TrainingCurve(**{name: tuple(v) for name, v in curve.items()})  # type: ignore[attr-defined]
     return Measured(**values)  # type: ignore[arg-type]

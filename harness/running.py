@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -14,6 +14,7 @@ from harness.estimate import known_trials, left, wall_seconds
 from harness.measured import Measured, read_measured, write_measured
 from harness.places import Places
 from harness.progress import Progress, spoken
+from harness.projections import FILE, Projection, read_projections, write_projections
 from harness.schedule import Schedule
 from harness.specs import TableSpec, find_table
 from harness.store import Store
@@ -45,7 +46,8 @@ def run_table(
         schedule = open_schedule(run, here)
         if any(part.trials for part in left(schedule, ())):
             _sweep(schedule, here, store, address=address, cpus=cpus, serial=serial)
-        keep(run, measured_trials(schedule, store), here, say)
+        projections = _projections(run, schedule, store)
+        keep(run, measured_trials(schedule, store), here, say, projections)
     problems = [f"{line.dataset.name}, {line.row.name}: {line.problem}" for line in schedule.lines if line.problem]
     for problem in problems:
         say(problem)
@@ -102,10 +104,13 @@ def build(spec: TableSpec, folder: Path, measured: list[Measured], here: Places)
     """Build a table from a spec, the published cells of its folder, and measured trials."""
     published = read_published(folder / "published.csv", spec)
     available = {record.dataset for record in measured} | set(datasets.dataset_names())
-    return build_table(spec, published, measured, available)
+    projections = read_projections(folder / FILE) if spec.kind == "projection" else ()
+    return build_table(spec, published, measured, available, projections)
 
 
-def keep(run: TableRun, records: list[Measured], here: Places, say: Say) -> None:
+def keep(
+    run: TableRun, records: list[Measured], here: Places, say: Say, projections: Sequence[Projection] = ()
+) -> None:
     """Merge a run's trials into its table's folder and write the table anew; changed tables are only shown."""
     if run.changed:
         say("options change the table: shown below, not kept in its folder")
@@ -115,6 +120,9 @@ def keep(run: TableRun, records: list[Measured], here: Places, say: Say) -> None
     for line in kept_old:
         say(line)
     write_measured(path, merged)
+    if projections:
+        old = {one.place: one for one in read_projections(run.folder / FILE)}
+        write_projections(run.folder / FILE, (old | {one.place: one for one in projections}).values())
     write_shown(run.name, here)
 
 
@@ -126,6 +134,14 @@ def write_shown(name: str, here: Places) -> None:
     table = open_table(name, here)
     (folder / "table.md").write_text(to_markdown(table), encoding="utf-8")
     write_figures(table, folder)
+
+
+def _projections(run: TableRun, schedule: Schedule, store: Store) -> list[Projection]:
+    if run.spec.kind != "projection" or run.changed:
+        return []
+    from harness.item_embeddings import project
+
+    return project(schedule, store, read_projections(run.folder / FILE))
 
 
 def _refreshed(run: TableRun, here: Places) -> Schedule:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from harness.datasets.prepared import PreparedDataset
@@ -36,6 +36,7 @@ class Request:
     """Which part of a table to run, and how.
 
     `rows` and `datasets` are names; `overrides` are parameters that replace a row's, for the rows that know them.
+    `pretraining` has datasets beside the table's that rows are pretrained on; rows whose dataset it lacks do not run.
     """
 
     table: TableSpec
@@ -45,11 +46,15 @@ class Request:
     selection: Selection
     overrides: Parameters = field(default_factory=dict)
     retry_failed: bool = False
+    pretraining: Mapping[str, PreparedDataset] = field(default_factory=dict)
 
 
 @dataclass
 class Line:
-    """One row of the table on one dataset: its study, if it is tuned, and its repeats."""
+    """One row of the table on one dataset: its study, if it is tuned, and its repeats.
+
+    `pretrains` tells that the dataset is one that the row is pretrained on, so that its results are not the table's.
+    """
 
     row: Row
     method: Method
@@ -61,6 +66,17 @@ class Line:
     results: dict[str, TrialResult] = field(default_factory=dict)
     parameters: Parameters | None = None
     problem: str = ""
+    pretrains: bool = False
+
+    @property
+    def carries(self) -> bool:
+        """Whether its parameters are those of what it starts from, and none are searched for it."""
+        return self.start is not None and not self.row.trains
+
+    @property
+    def searched(self) -> Study | None:
+        """The study that its parameters are from, if they were searched."""
+        return self.start.searched if self.start is not None and self.carries else self.study
 
     @property
     def done(self) -> bool:
@@ -78,7 +94,8 @@ class Line:
 class Schedule:
     """The work of one request.
 
-    `lines` are its rows on its datasets; `running` and `finished` (with their labels) are this run's trials by id.
+    `lines` are its rows on its datasets, `sources` the pretraining that some of them start from; `running` and
+    `finished` (with their labels) are this run's trials by id.
 
     Raises:
         InputError: a row, dataset or parameter does not fit.
@@ -87,6 +104,7 @@ class Schedule:
     def __init__(self, request: Request, catalog: MethodCatalog, store: Store) -> None:
         self.request = request
         self.lines: list[Line] = []
+        self.sources: list[Line] = []
         self.running: dict[str, Job] = {}
         self.finished: dict[str, tuple[str, TrialResult]] = {}
         self._catalog = catalog
@@ -98,7 +116,7 @@ class Schedule:
         for dataset in request.datasets.values():
             self._add_lines(dataset)
         self._check_overrides()
-        for line in self.lines:
+        for line in (*self.sources, *self.lines):
             self._check_parameters(line)
 
     @property
@@ -108,7 +126,7 @@ class Schedule:
 
     def next_job(self) -> Job | None:
         """Return a trial that can run now, or None when all that is left waits for running ones."""
-        for line in self.lines:
+        for line in (*self.sources, *self.lines):
             for job in self._wanted(line):
                 ready = self._ready(job)
                 if ready is not None:
@@ -130,7 +148,7 @@ class Schedule:
 
     def remaining(self) -> Iterator[tuple[Line, Purpose, int]]:
         """Yield for each line how many search trials and repeats are still to run."""
-        for line in self.lines:
+        for line in (*self.sources, *self.lines):
             list(self._wanted(line))  # takes in what the store has
             if line.problem:
                 continue
@@ -143,31 +161,71 @@ class Schedule:
     def _add_lines(self, dataset: PreparedDataset) -> None:
         table = self.request.table
         by_name: dict[str, Line] = {}
+        at_hand = {**self.request.pretraining, **self.request.datasets}
         wanted = set(self.request.rows)
         for row in reversed(table.rows):
             if row.name in wanted and row.starts_from:
                 wanted.add(row.starts_from)
         for row in table.rows:
-            if row.name not in wanted or row.method is None:
+            if row.name not in wanted or row.method is None or not at_hand.keys() >= set(row.pretrained_on):
                 continue
+            pretraining = self._pretraining(row, [at_hand[name] for name in row.pretrained_on])
             line = Line(
                 row=row,
                 method=self._catalog.find(row.method),
                 dataset=dataset,
-                start=by_name.get(row.starts_from or ""),
-                started_from=any(other.starts_from == row.name for other in table.rows),
+                start=pretraining or by_name.get(row.starts_from or ""),
+                started_from=any(other.starts_from == row.name and other.trains for other in table.rows),
             )
             by_name[row.name] = line
             self.lines.append(line)
-            if not self._is_tuned(line):
+            self._settle(line)
+
+    def _pretraining(self, row: Row, datasets: Sequence[PreparedDataset]) -> Line | None:
+        """Return the line that trains a row on these datasets one after the other; None without any."""
+        start: Line | None = None
+        for dataset in datasets:
+            known = [line for line in self.sources if line.row is row and line.dataset.name == dataset.name]
+            line = next((line for line in known if line.start is start), None)
+            if line is None:
+                method = self._catalog.find(str(row.method))
+                line = Line(row, method, dataset, start, started_from=False, pretrains=True)
+                self.sources.append(line)
+                self._settle(line)
+            start = line
+        return start
+
+    def _settle(self, line: Line) -> None:
+        """Set a line's parameters, if nothing has to be searched for them, and plan its repeats."""
+        if line.parameters is None:
+            if line.start is not None and line.carries:
+                if line.start.settled and line.start.parameters is not None:
+                    line.parameters = self._carried(line, line.start.parameters)
+            elif not self._is_tuned(line):
                 line.parameters = self._fixed(line)
-                if line.settled:
-                    self._plan_repeats(line)
+        if line.settled:
+            self._plan_repeats(line)
+
+    def _carried(self, line: Line, started_with: Parameters) -> Parameters:
+        """Return what a line takes over of its start's parameters, and its own.
+
+        From another dataset these are the method's alone: how the task is done, where an item's text is from for
+        example, is the line's own dataset's.
+        """
+        own = line.row.parameters | self._known_overrides(line)
+        if not line.row.pretrained_on:
+            return started_with | own
+        settings = set(self._task.settings.model_fields)
+        kept = {name: value for name, value in started_with.items() if name not in settings}
+        published = line.method.published_for(line.dataset.name) or {}
+        here = {name: value for name, value in published.items() if name in settings}
+        return kept | here | own | ({"train": True} if line.pretrains else {})
 
     def _wanted(self, line: Line) -> Iterator[Job]:
         """Yield the jobs that this line asks for at present, taking in results that are there already."""
         if line.problem or (line.start is not None and self._waits_for_start(line)):
             return
+        self._settle(line)
         if line.parameters is None:
             yield from self._searching(line)
         if line.parameters is not None:
@@ -301,15 +359,17 @@ class Schedule:
             known = sorted({name for entry in line.method.published for name in entry.datasets})
             others = f"; they are for {', '.join(known)}" if known else ""
             raise InputError(f"{line.method.name}: no published parameters for {line.dataset.name}{others}")
-        own = {name: value for name, value in self.request.overrides.items() if self._knows(line.row, name)}
-        return (published or {}) | line.row.parameters | own
+        return (published or {}) | line.row.parameters | self._known_overrides(line)
+
+    def _known_overrides(self, line: Line) -> Parameters:
+        return {name: value for name, value in self.request.overrides.items() if self._knows(line.row, name)}
 
     def _is_tuned(self, line: Line) -> bool:
         return bool(self._space(line))
 
     def _space(self, line: Line) -> dict[str, Dimension]:
         """Return what a study searches: the method's space without what the row or the user sets."""
-        if self.request.selection == "published":
+        if self.request.selection == "published" or line.carries:
             return {}
         fixed = set(line.row.parameters) | set(self.request.overrides)
         return {name: dimension for name, dimension in line.method.space.items() if name not in fixed}
@@ -323,13 +383,12 @@ class Schedule:
 
     def _sample(self, line: Line, values: Parameters) -> TrialSpec:
         """Return some trial of a line, with these values."""
-        point = {name: dimension.samples[0] for name, dimension in self._space(line).items()}
         return trial_spec(
             task_name=self.request.table.task,
             dataset=line.dataset.name,
             dataset_hash=line.dataset.hash,
             row=line.row,
-            parameters=self._fixed(line) | point | values,
+            parameters=self._sample_parameters(line) | values,
             seed=0,
             threads=self.request.table.threads,
             purpose="search",
@@ -337,6 +396,12 @@ class Schedule:
             catalog=self._catalog,
             start=self._sample(line.start, {}) if line.start is not None else None,
         )
+
+    def _sample_parameters(self, line: Line) -> Parameters:
+        if line.start is not None and line.carries:
+            return self._carried(line, self._sample_parameters(line.start))
+        point = {name: dimension.samples[0] for name, dimension in self._space(line).items()}
+        return self._fixed(line) | point
 
     def _knows(self, row: Row, name: str) -> bool:
         return name in known_parameters(row, self._catalog, self.request.table.task)

@@ -18,7 +18,8 @@ Value = Scalar | tuple[Scalar, ...]
 Parameters = dict[str, Value]
 Purpose = Literal["search", "repeat"]
 Selection = Literal["published", "tuned"]
-TableKind = Literal["cells", "curve", "timing", "statistics"]
+TableKind = Literal["cells", "curve", "timing", "statistics", "convergence", "projection"]
+Drawing = Literal["seeds", "stages", "curve", "times", "scatter", "counts", "convergence", "t_sne", "covariance"]
 COUNTED = "counted"
 """The one row of a table of kind `statistics`."""
 MetricName = Annotated[str, Field(pattern=r"^[a-z0-9_@]+(/[a-z0-9_@]+)?$")]
@@ -126,6 +127,11 @@ class Row(Strict):
     Rows of one `group` share its baseline and references (a backbone, for example). A row `beyond` the paper is shown
     apart and takes no part in the paper's order. With `shared_backbone` all repeats start from the first seed's trial
     of `starts_from`. A `fixed` row of a curve runs once, whatever the axis.
+
+    A row that `evaluates` has the method and the parameters of the row that it starts from, with its own on top (other
+    guidance, fewer steps): its trials train nothing, so nothing is searched for them. A row that is `pretrained_on`
+    another dataset evaluates there what was trained here: its method trains on that dataset, or on several of them one
+    after the other, and only ranks on the table's.
     """
 
     name: str
@@ -137,6 +143,18 @@ class Row(Strict):
     beyond: bool = False
     shared_backbone: bool = False
     fixed: bool = False
+    evaluates: bool = False
+    pretrained_on: tuple[str, ...] = ()
+
+    @field_validator("pretrained_on", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
+
+    @property
+    def trains(self) -> bool:
+        """Whether parameters can be searched for it: it trains on the table's datasets."""
+        return not (self.evaluates or self.pretrained_on)
 
 
 class Point(Row):
@@ -179,8 +197,11 @@ class TableSpec(Strict):
     """`results/<paper>/<table>/table.yaml`: what a table of a paper asks for.
 
     `kind` says what it shows: `cells` (rows by metrics), a `curve` (every row at every value of `axis`), a `timing`
-    (trials that run alone on their machine) or `statistics` (what a dataset counts, without trials). `figure` says how
-    cells are drawn: every seed, or the stages of a cold start. The first row of `order` is to beat the second, and so
+    (trials that run alone on their machine), `statistics` (what a dataset counts, without trials), a `convergence`
+    (the validation metric while trials train) or a `projection` (the item embeddings that trials learned). `figure`
+    says how it is drawn where a kind has several drawings: cells as every seed or as the stages of a cold start, times
+    as every seed or as a scatter of the other metrics over the last, embeddings by t-SNE or as their covariance. The
+    first row of `order` is to beat the second, and so
     on, and each of them all other rows of the paper. `gpus` are reserved for each trial, and refused where no node has
     them; models still compute on the CPU.
     """
@@ -195,7 +216,7 @@ class TableSpec(Strict):
     reference: str | tuple[str, ...] = ()
     baseline: str | tuple[str, ...] = ()
     order: tuple[str, ...] = ()
-    figure: Literal["seeds", "stages"] = "seeds"
+    figure: Drawing | None = None
     axis: Axis | None = None
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = ()
     threads: Annotated[int, Field(ge=1)] = 1
@@ -216,6 +237,9 @@ class TableSpec(Strict):
         for key in _OF_KINDS:
             if self.kind not in _OF_KINDS[key] and getattr(self, key) != type(self).model_fields[key].default:
                 raise ValueError(f"{_written(key)}: a table of kind {self.kind} has none; remove it")
+        if self.figure is not None and self.figure not in _DRAWINGS[self.kind]:
+            known = " or ".join(_DRAWINGS[self.kind])
+            raise ValueError(f"figure: a table of kind {self.kind} is drawn as {known}, not {self.figure}")
         return self
 
     @model_validator(mode="after")
@@ -270,6 +294,11 @@ class TableSpec(Strict):
         return (self.baseline,) if isinstance(self.baseline, str) else self.baseline
 
     @property
+    def drawing(self) -> Drawing:
+        """How the table is drawn."""
+        return self.figure or _DRAWINGS[self.kind][0]
+
+    @property
     def alone(self) -> bool:
         """Whether each trial needs its machine for itself."""
         return self.kind == "timing"
@@ -305,8 +334,19 @@ _NEEDED: dict[TableKind, tuple[str, ...]] = {
     "curve": ("task", "seeds", "written_rows", "axis"),
     "timing": ("task", "seeds", "written_rows"),
     "statistics": (),
+    "convergence": ("task", "seeds", "written_rows"),
+    "projection": ("task", "seeds", "written_rows"),
 }
-_MEASURED: tuple[TableKind, ...] = ("cells", "curve", "timing")
+_DRAWINGS: dict[TableKind, tuple[Drawing, ...]] = {
+    "cells": ("seeds", "stages"),
+    "curve": ("curve",),
+    "timing": ("times", "scatter"),
+    "statistics": ("counts",),
+    "convergence": ("convergence",),
+    "projection": ("t_sne", "covariance"),
+}
+_MEASURED: tuple[TableKind, ...] = ("cells", "curve", "timing", "convergence", "projection")
+_SEARCHED: tuple[TableKind, ...] = ("cells", "curve", "convergence", "projection")
 _OF_KINDS: dict[str, tuple[TableKind, ...]] = {
     "task": _MEASURED,
     "seeds": _MEASURED,
@@ -314,10 +354,10 @@ _OF_KINDS: dict[str, tuple[TableKind, ...]] = {
     "threads": _MEASURED,
     "gpus": _MEASURED,
     "reference": _MEASURED,
-    "search": ("cells", "curve"),
+    "search": _SEARCHED,
     "baseline": ("cells", "curve"),
     "order": ("cells",),
-    "figure": ("cells",),
+    "figure": tuple(kind for kind, drawings in _DRAWINGS.items() if len(drawings) > 1),
     "axis": ("curve",),
 }
 
@@ -338,9 +378,12 @@ def _check_start(row: Row, above: tuple[Row, ...], kind: TableKind) -> None:
     where = f"rows.{row.name}"
     if row.fixed and kind != "curve":
         raise ValueError(f"{where}.fixed: only rows of a curve are; remove it")
+    if row.pretrained_on:
+        _check_pretraining(row, where, kind)
     if row.starts_from is None:
-        if row.shared_backbone:
-            raise ValueError(f"{where}.shared_backbone: goes with starts_from, which is missing")
+        for key in ("shared_backbone", "evaluates"):
+            if getattr(row, key):
+                raise ValueError(f"{where}.{key}: goes with starts_from, which is missing")
         return
     if kind == "timing":
         raise ValueError(f"{where}.starts_from: a timed trial trains for itself; give it the parameters of its start")
@@ -351,6 +394,18 @@ def _check_start(row: Row, above: tuple[Row, ...], kind: TableKind) -> None:
         raise ValueError(f"{where}.starts_from: {row.starts_from!r} has no method, so it never runs")
     if row.fixed and not start.fixed:
         raise ValueError(f"{where}.starts_from: {row.starts_from!r} stands at every value; make it fixed too")
+    if row.evaluates and row.method != start.method:
+        raise ValueError(f"{where}.evaluates: {row.starts_from!r} is of method {start.method}; take the same one")
+
+
+def _check_pretraining(row: Row, where: str, kind: TableKind) -> None:
+    if row.starts_from is not None:
+        raise ValueError(f"{where}.pretrained_on: a row with starts_from has its start; remove one of the two")
+    if row.method is None:
+        raise ValueError(f"{where}.pretrained_on: a row without a method never runs; remove it")
+    if kind == "timing":
+        raise ValueError(f"{where}.pretrained_on: a timed trial trains for itself; remove it")
+    _each_once(row.pretrained_on)
 
 
 class TrialSpec(Strict):

@@ -21,9 +21,12 @@ from harness.store import Store
 from harness.tables.counts import COUNTS
 from harness.tables.model import RELATIVE
 from harness.tasks import load_task
+from harness.training_curve import BEST, TIMES, training_curve, training_metrics
 from harness.trial import load_arrays
 
 TEST_RANKS = "test/rank"
+_TRAINING = ("timing", "convergence")
+"""Kinds that show what trials log while they train."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,13 @@ def open_run(options: Options, places: Places, say: Callable[[str], None]) -> Ta
             missing[name] = str(error)
     if not prepared:
         raise DataError(f"{options.table}: no dataset has data; " + "; ".join(missing.values()))
+    pretraining: dict[str, PreparedDataset] = {}
+    for name in dict.fromkeys(name for row in rows for name in spec.row(row).pretrained_on):
+        if name not in prepared and name not in missing:
+            try:
+                pretraining[name] = _open_dataset(name, places, say)
+            except (DataError, InputError) as error:
+                missing[name] = str(error)
     request = Request(
         table=spec,
         datasets=prepared,
@@ -91,6 +101,7 @@ def open_run(options: Options, places: Places, say: Callable[[str], None]) -> Ta
         selection=selection,
         overrides=overrides,
         retry_failed=options.retry_failed,
+        pretraining=pretraining,
     )
     return TableRun(options.table, spec, folder, request, missing, changed=spec != own or bool(overrides))
 
@@ -98,11 +109,15 @@ def open_run(options: Options, places: Places, say: Callable[[str], None]) -> Ta
 def check_metrics(spec: TableSpec) -> None:
     """Check that the task measures every metric that a table asks for; RelaImpr follows from an AUC.
 
+    Timings and convergences also have what the trials' curves give.
+
     Raises:
         InputError: a metric is unknown.
     """
     measured = COUNTS if spec.kind == "statistics" else load_task(spec.task).metrics
     derived = [name.removesuffix("auc") + RELATIVE for name in measured if name.split("/")[-1] == "auc"]
+    if spec.kind in _TRAINING:
+        derived += [*TIMES, *BEST]
     for metric in spec.metrics:
         if metric not in (*measured, *derived):
             raise InputError(f"metrics: unknown metric {metric!r}{did_you_mean(metric, (*measured, *derived))}")
@@ -145,16 +160,18 @@ def _open_dataset(name: str, places: Places, say: Callable[[str], None]) -> Prep
 
 def _measured(line: Line, seed: int, result: TrialResult, schedule: Schedule, store: Store) -> Measured:
     ranks = load_arrays(result, store).get(TEST_RANKS)
+    table = schedule.request.table
+    primary = load_task(table.task).primary
     measured = Measured(
         dataset=line.dataset.name,
         row=line.row.name,
-        selection="tuned" if line.study is not None else "published",
+        selection="tuned" if line.searched is not None else "published",
         seed=seed,
         trial_id=result.id,
         status=result.status,
         error=result.error,
         parameters=json.dumps(line.parameters, sort_keys=True),
-        metrics=dict(result.metrics),
+        metrics=result.metrics | (training_metrics(result, primary) if table.kind in _TRAINING else {}),
         ranks=None if ranks is None else tuple(ranks.tolist()),
         data_hash=result.spec.dataset_hash,
         data_note=result.data_note,
@@ -163,11 +180,12 @@ def _measured(line: Line, seed: int, result: TrialResult, schedule: Schedule, st
         cpu_seconds=result.cpu_seconds,
         peak_memory_bytes=result.peak_memory_bytes,
         threads=result.spec.threads,
-        environment=_where(result) if schedule.request.table.alone else "",
+        environment=_where(result) if table.alone else "",
+        curve=training_curve(result, primary) if table.kind == "convergence" else None,
     )
-    if line.study is None:
+    study = line.searched
+    if study is None:
         return measured
-    study = line.study
     return replace(
         measured,
         search_trials=study.budget,

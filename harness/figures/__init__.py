@@ -12,32 +12,52 @@ from pathlib import Path
 import matplotlib
 from matplotlib.figure import Figure
 
+from harness.figures.convergence import plot_convergence
 from harness.figures.counts import plot_counts
 from harness.figures.curve import plot_curve
+from harness.figures.projection import plot_covariance, plot_t_sne
+from harness.figures.scatter import plot_scatter
 from harness.figures.seeds import plot_seeds
 from harness.figures.stages import plot_stages
-from harness.specs import TableSpec
+from harness.specs import Drawing, TableSpec
 from harness.tables.model import Table
 
-__all__ = ["figure_name", "plot", "plot_counts", "plot_curve", "plot_seeds", "plot_stages", "svg", "write_figures"]
+__all__ = [
+    "figure_name",
+    "plot",
+    "plot_convergence",
+    "plot_counts",
+    "plot_covariance",
+    "plot_curve",
+    "plot_scatter",
+    "plot_seeds",
+    "plot_stages",
+    "plot_t_sne",
+    "svg",
+    "write_figures",
+]
 
-_PLOTS: dict[str, Callable[[Table, Sequence[str] | None], Figure]] = {
+_PLOTS: dict[Drawing, Callable[[Table, Sequence[str] | None], Figure]] = {
     "seeds": plot_seeds,
     "stages": plot_stages,
     "curve": plot_curve,
     "times": plot_seeds,
+    "scatter": plot_scatter,
     "counts": plot_counts,
+    "convergence": plot_convergence,
+    "t_sne": plot_t_sne,
+    "covariance": plot_covariance,
 }
 
 
 def figure_name(spec: TableSpec) -> str:
     """Return what the table's picture is called: its files without their endings."""
-    return {"cells": spec.figure, "curve": "curve", "timing": "times", "statistics": "counts"}[spec.kind]
+    return spec.drawing
 
 
 def plot(table: Table, datasets: Sequence[str] | None = None) -> Figure:
     """Draw a table as its kind asks, on all datasets that have a measurement, or on these of them."""
-    return _PLOTS[figure_name(table.spec)](table, datasets)
+    return _PLOTS[table.spec.drawing](table, datasets)
 
 
 def write_figures(table: Table, folder: Path) -> None:

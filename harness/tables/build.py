@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from harness.measured import Measured
+from harness.projections import Projection
 from harness.specs import TableSpec
 from harness.statistics import (
     Difference,
@@ -40,6 +41,7 @@ def build_table(
     published: Mapping[Key, PublishedCell],
     measured: Iterable[Measured],
     available_datasets: Collection[str] = (),
+    projections: Iterable[Projection] = (),
 ) -> Table:
     """Put a table together.
 
@@ -50,6 +52,7 @@ def build_table(
         published: what the paper prints.
         measured: our trials.
         available_datasets: datasets whose data is at hand; others without trials are shown as `no data`.
+        projections: what a projection shows of our trials.
 
     Raises:
         InputError: a tolerance is neither a number nor a percentage.
@@ -65,14 +68,16 @@ def build_table(
             groups = [group for group in groups if trials[group]]
             provenance[dataset, row.name] = tuple(_provenance(group[2], trials[group]) for group in groups)
             if not groups:
-                status[dataset, row.name] = "not run" if dataset in at_hand else "no data"
+                status[dataset, row.name] = "not run" if at_hand >= {dataset, *row.pretrained_on} else "no data"
             for metric in spec.metrics:
                 printed = published.get((dataset, row.name, metric))
                 ours = {group[2]: _measurement(spec, trials, group, metric, printed) for group in groups}
                 cells[dataset, row.name, metric] = Cell(printed, "", ours)
     compared = tuple(_comparisons(spec, trials))
     ordered = tuple(claims(spec, lambda *cell: paired_difference(trials, *cell)))
-    return Table(spec, _with_places(spec, cells), compared, provenance, status, ordered)
+    curves = {group: own for group in trials if (own := trials.curves(group))}
+    shown = {one.place: one for one in projections if one.trial_id in trials.ids(one.place)}
+    return Table(spec, _with_places(spec, cells), compared, provenance, status, ordered, curves, shown)
 
 
 def _measurement(

@@ -6,8 +6,10 @@ from harness.datasets.prepared import PreparedDataset
 from harness.measured import Measured
 from harness.specs import COUNTED
 
-COUNTS = ("users", "items", "rows")
-"""What such a table may ask for: users and items that occur, and interactions (or examples of sequences)."""
+AVERAGE_LENGTH = "average_length"
+COUNTS = ("users", "items", "rows", "interactions", AVERAGE_LENGTH)
+"""What such a table may ask for: users and items, rows (of sequences, test examples), interactions (of sequences, those
+of histories and targets; of leave-one-out, those before histories are cut), and interactions by users."""
 
 
 def count(dataset: PreparedDataset) -> Measured:
@@ -15,7 +17,9 @@ def count(dataset: PreparedDataset) -> Measured:
     schema = dataset.schema
     # A cold-start split leaves rows out, so that the splits' sizes do not add up to all rows.
     rows = schema.facts.get("rows", sum(split.rows for split in schema.splits.values() if not split.search))
-    counted = dict(zip(COUNTS, (schema.users, schema.items, rows), strict=True))
+    interactions = schema.facts.get("interactions", rows)
+    average = interactions / max(schema.users, 1)
+    counted = dict(zip(COUNTS, (schema.users, schema.items, rows, interactions, average), strict=True))
     return Measured(
         dataset=dataset.name,
         row=COUNTED,

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from harness.specs import Row, TableSpec
-from harness.tables.counts import COUNTS
+from harness.tables.counts import AVERAGE_LENGTH, COUNTS
 from harness.tables.model import RELATIVE, Cell, Measurement, Place, Provenance, Table
 
 SYMBOLS = {"reproduced": "✓", "consistent": "≈", "not reproduced": "✗"}
@@ -26,6 +26,10 @@ TIMES = (
     "half of its 95 % t-interval. Best bold, second best underlined. Effect: the mean paired difference over its "
     "standard deviation."
 )
+SECONDS = (
+    "Times in seconds, each trial alone on its machine: an epoch's training and the inference of one split's users as "
+    "medians, all epochs together with their validation."
+)
 BEYOND = "Beyond the paper"
 KINDS = {"published": "ours, published parameters", "tuned": "ours, tuned"}
 _NAMES = {
@@ -34,8 +38,15 @@ _NAMES = {
     "recall": "Recall",
     "ndcg": "NDCG",
     "log_loss": "log loss",
+    "ece": "ECE",
     "batch_ms": "ms a batch",
     "step_ms": "ms a step",
+    "epoch_s": "seconds an epoch",
+    "training_s": "seconds of training",
+    "inference_s": "seconds of inference",
+    "best_epoch": "best epoch",
+    "best_s": "seconds to it",
+    AVERAGE_LENGTH: "average length",
 }
 
 
@@ -92,6 +103,8 @@ def blocks(table: Table) -> list[Block]:
 
 def legend(spec: TableSpec) -> str:
     """Say how the table is read."""
+    if spec.kind == "timing" and not any(metric.endswith("_ms") for metric in spec.metrics):
+        return f"{LEGEND} {SECONDS}"
     return {"statistics": COUNTS_LEGEND, "timing": TIMES}.get(spec.kind, LEGEND)
 
 
@@ -225,6 +238,10 @@ def metric_title(metric: str) -> str:
 
 def value(metric: str, x: float) -> str:
     """Return a value with four decimals, RelaImpr in percent with two, a count without; `–` where there is none."""
+    if metric == AVERAGE_LENGTH or metric.endswith("_s"):
+        return number(x, 2)
+    if metric == "best_epoch":
+        return number(x, 1)
     if metric in COUNTS and not math.isnan(x):
         return f"{x:,.0f}"
     if metric.endswith("_ms"):

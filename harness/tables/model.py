@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
+from harness.projections import Projection
 from harness.specs import TableSpec
 from harness.statistics import Agreement, Difference, Summary, Verdict
 from harness.tables.published import Key, PublishedCell
+from harness.training_curve import TrainingCurve
 
 Place = Literal["best", "second", ""]
 SELECTIONS = ("published", "tuned")
 RELATIVE = "relaimpr"
-LOWER_IS_BETTER = ("log_loss", "_ms")
+LOWER_IS_BETTER = ("log_loss", "_ms", "_s")
 """How the names of metrics end of which less is better."""
 
 
@@ -97,7 +99,10 @@ class Provenance:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of a paper with our measurements. `status` is of rows without a measurement."""
+    """A table of a paper with our measurements. `status` is of rows without a measurement.
+
+    `curves` are by dataset, row and selection, then by seed, `projections` by dataset, row and selection.
+    """
 
     spec: TableSpec
     cells: Mapping[Key, Cell]
@@ -105,6 +110,8 @@ class Table:
     provenance: Mapping[tuple[str, str], tuple[Provenance, ...]]
     status: Mapping[tuple[str, str], Verdict]
     order: tuple[Claim, ...] = ()
+    curves: Mapping[Key, Mapping[int, TrainingCurve]] = field(default_factory=dict)
+    projections: Mapping[Key, Projection] = field(default_factory=dict)
 
     def cell(self, dataset: str, row: str, metric: str) -> Cell:
         """Return a cell of the table."""

@@ -15,12 +15,13 @@ from harness.measured import Measured
 from harness.metrics.ranking import ndcg_by_user, recall_by_user
 from harness.specs import TableSpec
 from harness.statistics import pooled_standard_error, relative_improvements, user_standard_error
-from harness.tables.counts import COUNTS
+from harness.tables.counts import AVERAGE_LENGTH, COUNTS
 from harness.tables.model import RELATIVE
+from harness.training_curve import TrainingCurve
 
 TOLERANCES: Mapping[str, float | str] = {"auc": 0.006, "recall": "10%", "ndcg": "10%"}
 """What counts as reproduced where the table does not say; a percentage is of the published value."""
-TOLERANCES_OF_COUNTS: Mapping[str, float | str] = dict.fromkeys(COUNTS, 0.0)
+TOLERANCES_OF_COUNTS: Mapping[str, float | str] = {**dict.fromkeys(COUNTS, 0.0), AVERAGE_LENGTH: 0.005}
 
 Group = tuple[str, str, str]
 """Trials that differ in their seed alone: dataset, row, selection."""
@@ -51,6 +52,14 @@ class TableTrials:
             return self._relative_improvements(group, f"{stage}/auc" if stage else "auc")
         finished = [trial for trial in self[group] if trial.status == "finished"]
         return {trial.seed: trial.metrics[f"test/{metric}"] for trial in finished if f"test/{metric}" in trial.metrics}
+
+    def curves(self, group: Group) -> dict[int, TrainingCurve]:
+        """Return by seed how the validation metric went, of the finished trials that have it."""
+        return {trial.seed: trial.curve for trial in self[group] if trial.curve and trial.status == "finished"}
+
+    def ids(self, group: Group) -> set[str]:
+        """Return the trials' ids."""
+        return {trial.trial_id for trial in self[group]}
 
     def by_user(self, group: Group, metric: str) -> NDArray[np.float64] | None:
         """Return a ranking metric by seed and user [S, U]; None where the trials rank nothing."""

@@ -6,13 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from harness.datasets.prepared import PreparedDataset, Schema
 from harness.figures import figure_name, plot, svg
 from harness.measured import read_measured
 from harness.methods import MethodCatalog
 from harness.places import places
 from harness.running import open_table
-from harness.schedule import known_parameters
+from harness.schedule import Request, Schedule, known_parameters
 from harness.specs import find_table
+from harness.store import Store
 from harness.tablerun import check_metrics
 from harness.tables import read_published, to_markdown
 
@@ -40,6 +42,22 @@ def test_rows_name_methods_and_parameters_that_exist(name: str) -> None:
     for row in spec.rows:
         if row.method is not None:
             assert set(row.parameters) <= set(known_parameters(row, catalog, spec.task))
+
+
+@pytest.mark.parametrize("name", [name for name in TABLES if name.startswith("preferdiff/")])
+def test_every_row_can_be_scheduled_once_its_data_is_there(name: str) -> None:
+    spec, _ = find_table(name, RESULTS)
+    if spec.kind == "statistics":
+        return
+    everywhere = {*spec.datasets, *(dataset for row in spec.rows for dataset in row.pretrained_on)}
+    schema = Schema(name="", kind="sequences", version=1, hash="0" * 64, inputs=(), items=1, users=1, splits={})
+    data = {name: PreparedDataset(Path(), schema.model_copy(update={"name": name})) for name in sorted(everywhere)}
+    names = tuple(row.name for row in spec.rows)
+    shown = {spec.datasets[0]: data[spec.datasets[0]]}
+    request = Request(spec, shown, names, spec.seeds[:1], "published", pretraining=data)
+    schedule = Schedule(request, MethodCatalog(places().search_spaces), Store("nowhere"))
+    assert [line.row.name for line in schedule.lines] == [row.name for row in spec.rows if row.method]
+    assert all(len(line.repeats) == 1 for line in schedule.lines)
 
 
 @pytest.mark.parametrize("name", [name for name in TABLES if (RESULTS / name / "table.md").exists()])

@@ -1,0 +1,76 @@
+"""What a trial's record says of its training: how the validation metric went, and how long it took.
+
+Only tasks that log `train/loss` once an epoch and their primary metric at each validation have it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from harness.record import Curve, TrialResult
+
+LOSS = "train/loss"
+TIMES = ("epoch_s", "training_s", "inference_s")
+"""Seconds of an epoch's training, of all training with its validation, and of ranking the validation split once; an
+epoch's and a ranking's are medians."""
+BEST = ("best_epoch", "best_s")
+"""The epoch of the best validation, and the seconds since the trial's start when it was known."""
+
+
+@dataclass(frozen=True)
+class TrainingCurve:
+    """The validation metric while a trial trained: the epoch, the seconds since its start, and the value."""
+
+    epochs: tuple[int, ...]
+    seconds: tuple[float, ...]
+    values: tuple[float, ...]
+
+
+def training_curve(result: TrialResult, metric: str) -> TrainingCurve | None:
+    """Return how a validation metric went, at each epoch that was validated; None of a trial that did not train."""
+    losses, validations = result.curves.get(LOSS), result.curves.get(metric)
+    if losses is None or validations is None:
+        return None
+    epoch_at = {step: epoch for epoch, step in enumerate(losses.steps, start=1)}
+    epochs = tuple(epoch_at[step] for step in validations.steps)
+    return TrainingCurve(epochs, tuple(validations.seconds), tuple(validations.values))
+
+
+def training_metrics(result: TrialResult, metric: str) -> dict[str, float]:
+    """Return `TIMES` and `BEST` as metrics of the trial's test; nothing of a trial that did not train."""
+    curve = training_curve(result, metric)
+    if curve is None or not curve.values:
+        return {}
+    losses, validations = result.curves[LOSS], result.curves[metric]
+    best = int(np.argmax(curve.values))
+    measured = {
+        "epoch_s": float(np.median(_epoch_seconds(losses, validations))),
+        "training_s": curve.seconds[-1],
+        "inference_s": float(np.median(_validation_seconds(losses, validations))),
+        "best_epoch": float(curve.epochs[best]),
+        "best_s": curve.seconds[best],
+    }
+    return {f"test/{name}": value for name, value in measured.items()}
+
+
+def _epoch_seconds(losses: Curve, validations: Curve) -> list[float]:
+    """Return each epoch's seconds without the validation before it.
+
+    The first has the model's start in it, and is left out where there are others.
+    """
+    before = _by_step(validations)
+    ended = [before.get(step, second) for step, second in zip(losses.steps, losses.seconds, strict=True)]
+    seconds = [end - begin for begin, end in zip([0.0, *ended], losses.seconds, strict=False)]
+    return seconds[1:] or seconds
+
+
+def _validation_seconds(losses: Curve, validations: Curve) -> list[float]:
+    trained = _by_step(losses)
+    return [end - trained[step] for step, end in zip(validations.steps, validations.seconds, strict=True)]
+
+
+def _by_step(curve: Curve) -> Mapping[int, float]:
+    return dict(zip(curve.steps, curve.seconds, strict=True))
