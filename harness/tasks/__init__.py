@@ -11,6 +11,7 @@ from harness.tasks.context import Task
 _TASKS = {
     "cold_start": "harness.tasks.cold_start:ColdStart",
     "cold_start_timing": "harness.tasks.cold_start_timing:ColdStartTiming",
+    "ctr": "harness.tasks.ctr:Ctr",
     "next_item": "harness.tasks.next_item:NextItem",
 }
 

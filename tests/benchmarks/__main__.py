@@ -11,7 +11,15 @@ from pathlib import Path
 
 from harness.datasets import catalog
 from harness.places import places
-from tests.benchmarks import bench_auc, bench_deepfm, bench_feed, bench_memory, bench_next_item, bench_sweep
+from tests.benchmarks import (
+    bench_auc,
+    bench_deepfm,
+    bench_dgenctr,
+    bench_feed,
+    bench_memory,
+    bench_next_item,
+    bench_sweep,
+)
 
 
 def main(data_root: Path) -> None:
@@ -21,6 +29,7 @@ def main(data_root: Path) -> None:
     bench_feed.main(data_root)
     bench_memory.main(str(data_root / "prepared" / "ml-1m"))
     bench_deepfm.main(data_root)
+    bench_dgenctr.main(data_root)
     bench_next_item.main(data_root)
     bench_sweep.main()
 

@@ -1,0 +1,86 @@
+"""DGenCTR in front of the cold-start protocol: what a generatively pre-trained backbone is worth there."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from trainables.base import ItemTable, Log, NonNegativeFloat, PositiveFloat, PositiveInt, RowSource, no_log
+from trainables.cold_start.training import TrainedColdStartMethod
+from trainables.ctr.denoiser import FieldDenoiser
+from trainables.ctr.dgenctr import pretrain
+from trainables.diffusion.discrete import SCHEDULES, Corruption, DiscreteDiffusion, KeepingSchedule
+from trainables.layers import EmbeddedCtrModel
+
+
+class DGenCTRBackbone(TrainedColdStartMethod):
+    """Learn to restore corrupted rows of hot items, then train the backbone the ordinary way, which denoises the label.
+
+    Nothing else differs from the bare backbone, and other cold-start methods may start from it. For the arguments that
+    are not listed here see `TrainedColdStartMethod` and `trainables.ctr.dgenctr.DGenCTRPretraining`.
+
+    Args:
+        backbone: the CTR model.
+        restoring_epochs: passes over the base rows of the generative stage, at the same learning rate.
+    """
+
+    def __init__(
+        self,
+        backbone: EmbeddedCtrModel,
+        *,
+        learning_rate: PositiveFloat = 1e-3,
+        weight_decay: NonNegativeFloat = 1e-6,
+        epochs: PositiveInt = 1,
+        batch_size: PositiveInt = 2048,
+        adapt_learning_rate: PositiveFloat = 1e-3,
+        adapt_epochs: PositiveInt = 1,
+        restoring_epochs: PositiveInt = 1,
+        corruption: Corruption = "mask",
+        schedule: KeepingSchedule = "linear",
+        steps: PositiveInt = 100,
+        label_weight: PositiveFloat = 1.0,
+        negatives: PositiveInt = 128,
+    ) -> None:
+        super().__init__(
+            backbone,
+            learning_rate=learning_rate,
+            weight_decay=weight_decay,
+            epochs=epochs,
+            batch_size=batch_size,
+            adapt_learning_rate=adapt_learning_rate,
+            adapt_epochs=adapt_epochs,
+        )
+        self.embedded_backbone = (backbone,)  # as `backbone`, with its own type
+        self.restoring_epochs = restoring_epochs
+        self.process = DiscreteDiffusion(SCHEDULES[schedule](steps), corruption)
+        self.label_weight, self.negatives = label_weight, negatives
+
+    def pretrain(self, base: RowSource, *, seed: int, log: Log = no_log) -> None:
+        """Train the backbone by restoring corrupted rows, then by their labels."""
+        denoiser = FieldDenoiser(
+            self.embedded_backbone[0], self.process, label_weight=self.label_weight, negatives=self.negatives
+        )
+        pretrain(
+            denoiser,
+            base,
+            learning_rate=self.learning_rate,
+            weight_decay=self.weight_decay,
+            batch_size=self.batch_size,
+            epochs=self.restoring_epochs,
+            curve=self.curve,
+            seed=seed + self.epochs,
+            log=log,
+        )
+        for parameter in self.parameters():
+            parameter.grad = None
+        super().pretrain(base, seed=seed, log=log)
+
+    def fit(self, base: RowSource, *, seed: int, log: Log = no_log) -> None:
+        """Do nothing: there is nothing beside the backbone."""
+
+    def generate(self, items: ItemTable, item_M: Tensor) -> Tensor | None:
+        """Return None: new items keep the embeddings they have."""
+        return None
+
+    def adapt(self, block: RowSource, new_item_M: Tensor, *, seed: int, log: Log = no_log) -> None:
+        """Train the item-ID embeddings on the block."""
+        self.train_item_embeddings(block, seed=seed, log=log)

@@ -1,0 +1,201 @@
+"""Methods of the task `ctr`, and the ordinary one: a backbone trained on labelled rows.
+
+Legend: B rows of a batch.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from trainables.base import (
+    CtrBatch,
+    CtrModel,
+    Log,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    RowSource,
+    no_log,
+)
+from trainables.cold_start.training import TrainingCurve
+
+Validate = Callable[[], float]
+"""Scores the validation rows with the method as it is now, and returns its AUC."""
+
+
+class CtrMethod(nn.Module, ABC):
+    """A way to train a click-through-rate model. Built as `Method(backbone, **parameters)`.
+
+    The task calls `start_from` where the trial starts from another, then `fit`, and ranks by `forward`.
+    """
+
+    uses_unlabelled_rows: ClassVar[bool] = False
+    """Whether `fit` is given all rows, NaN standing for the labels that are hidden; else the labelled rows alone."""
+    needs_start: ClassVar[bool] = False
+    """Whether the method needs the checkpoint of a trial that it starts from."""
+
+    def __init__(self, backbone: CtrModel) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+    def start_from(self, state: Mapping[str, Tensor]) -> None:
+        """Take over the checkpoint of the trial that this one starts from; by default, all of the backbone.
+
+        Raises:
+            ValueError: the checkpoint is of another backbone.
+        """
+        load_backbone(self.backbone, backbone_state(state))
+
+    def checkpoint(self) -> dict[str, Tensor]:
+        """Return what another trial may start from: the backbone's state under `backbone.`, and what else there is."""
+        return {name: value.detach().clone() for name, value in self.state_dict().items()}
+
+    @abstractmethod
+    def fit(self, rows: RowSource, validate: Validate, *, seed: int, log: Log = no_log) -> int:
+        """Train on the rows and return the number of epochs that the kept parameters had."""
+
+    def forward(self, batch: CtrBatch) -> Tensor:
+        """Return logits [B]."""
+        logits_B: Tensor = self.backbone(batch)
+        return logits_B
+
+
+class Supervised(CtrMethod):
+    """Minimize binary cross-entropy with Adam; keep the epoch of the best validation AUC.
+
+    Args:
+        backbone: the CTR model.
+        learning_rate: of Adam.
+        weight_decay: an L2 gradient on every parameter.
+        batch_size: rows of a batch; a last batch of a single row is left out, BatchNorm having no variance of it.
+        epochs: at most so many passes over the rows.
+        patience: stop after so many epochs without a better validation AUC; 0 trains all epochs and keeps the last.
+    """
+
+    def __init__(
+        self,
+        backbone: CtrModel,
+        *,
+        learning_rate: PositiveFloat = 1e-3,
+        weight_decay: NonNegativeFloat = 1e-6,
+        batch_size: PositiveInt = 2048,
+        epochs: PositiveInt = 20,
+        patience: NonNegativeInt = 2,
+    ) -> None:
+        super().__init__(backbone)
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.batch_size = batch_size
+        self.epochs = epochs
+        self.patience = patience
+
+    def fit(self, rows: RowSource, validate: Validate, *, seed: int, log: Log = no_log) -> int:
+        """Train, and return the number of epochs that the kept parameters had.
+
+        Raises:
+            ValueError: there is no row to train on.
+            FloatingPointError: a loss is not finite.
+        """
+        optimizer = adam(self.backbone, self.learning_rate, self.weight_decay)
+        curve = TrainingCurve()
+        best, kept, state = -1.0, 0, {}
+        for epoch in range(self.epochs):
+            self.train()
+            train_epoch("train", rows, self.losses, optimizer, curve, self.batch_size, seed=seed + epoch, log=log)
+            if not self.patience:
+                kept = epoch + 1
+                continue
+            score = validate()
+            log("validation/auc", score, curve.step)
+            if score > best:
+                best, kept = score, epoch + 1
+                state = {name: value.clone() for name, value in self.backbone.state_dict().items()}
+            elif epoch + 1 - kept >= self.patience:
+                break
+        if state:
+            self.backbone.load_state_dict(state)
+        return kept
+
+    def losses(self, batch: CtrBatch) -> dict[str, Tensor]:
+        """Return the binary cross-entropy of a batch."""
+        return {"loss": F.binary_cross_entropy_with_logits(self(batch), batch.label_B)}
+
+
+def train_epoch(
+    stage: str,
+    rows: RowSource,
+    losses: Callable[[CtrBatch], dict[str, Tensor]],
+    optimizer: torch.optim.Optimizer,
+    curve: TrainingCurve,
+    batch_size: int,
+    *,
+    seed: int,
+    log: Log,
+) -> None:
+    """Minimize the sum of a batch's losses over all rows once, shuffled by the seed, and log the curves.
+
+    Raises:
+        ValueError: there is no row to train on.
+        FloatingPointError: a loss is not finite.
+    """
+    check_rows(stage, rows)
+    rate = float(optimizer.param_groups[0]["lr"])
+    curve.start()
+    for batch in rows.batches(batch_size, shuffle_seed=seed):
+        if len(batch) == 1:
+            continue
+        found = losses(batch)
+        optimizer.zero_grad()
+        torch.stack(list(found.values())).sum().backward()
+        optimizer.step()
+        if curve.add(stage, {name: loss.detach() for name, loss in found.items()}, len(batch)):
+            curve.write(stage, log, rate)
+    curve.write(stage, log, rate)
+
+
+def check_rows(stage: str, rows: RowSource) -> None:
+    """Check that there are rows to train on.
+
+    Raises:
+        ValueError: there are fewer than two, of which BatchNorm has no variance.
+    """
+    if len(rows) < 2:
+        found = "a single row" if len(rows) else "no rows"
+        raise ValueError(f"{stage}: {found} to train on, two at least are needed; raise the share of labelled rows")
+
+
+def adam(module: nn.Module, learning_rate: float, weight_decay: float) -> torch.optim.Optimizer:
+    """Return a fresh Adam of all parameters of a module."""
+    return torch.optim.Adam(module.parameters(), lr=learning_rate, weight_decay=weight_decay, fused=True)
+
+
+def backbone_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the backbone's part of a method's checkpoint."""
+    prefix = "backbone."
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+
+
+def load_backbone(
+    backbone: CtrModel, state: Mapping[str, Tensor], *, part: Callable[[str], bool] | None = None
+) -> None:
+    """Load a backbone's checkpoint, or the part of it whose names are chosen.
+
+    Raises:
+        ValueError: the checkpoint is of another backbone.
+    """
+    own = backbone.state_dict()
+    chosen = {name: value for name, value in state.items() if part is None or part(name)}
+    try:
+        backbone.load_state_dict(own | chosen)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise ValueError(f"the checkpoint to start from does not fit this backbone: {reason}") from None
+    if not set(own) <= set(state):
+        raise ValueError("the checkpoint to start from does not fit this backbone: parameters are missing in it")
