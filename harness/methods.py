@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,9 +73,36 @@ def load_class(method: Method, base: type[Any] | None = None) -> type[Any]:
 
 
 def defaults(cls: type[Any]) -> dict[str, Any]:
-    """Return the hyperparameters of a class, its keyword-only arguments, with their defaults."""
-    arguments = inspect.signature(cls).parameters.values()
-    return {argument.name: argument.default for argument in arguments if argument.kind is argument.KEYWORD_ONLY}
+    """Return the hyperparameters of a class with their defaults.
+
+    They are the keyword-only arguments of its constructor, and of its base's where it hands on `**` what it does not
+    name; whoever is nearer to the class says the default.
+    """
+    found: dict[str, Any] = {}
+    for constructor in _constructors(cls):
+        for argument in inspect.signature(constructor).parameters.values():
+            if argument.kind is argument.KEYWORD_ONLY:
+                found.setdefault(argument.name, argument.default)
+    return found
+
+
+def argument_types(cls: type[Any]) -> dict[str, Any]:
+    """Return the annotated types, ranges included, of the arguments that `defaults` looks at."""
+    found: dict[str, Any] = {}
+    for constructor in _constructors(cls):
+        found = typing.get_type_hints(constructor, include_extras=True) | found
+    return found
+
+
+def _constructors(cls: type[Any]) -> Iterator[Callable[..., None]]:
+    """Yield a class's constructor and, as long as each hands on `**` what it does not name, that of the next base."""
+    for base in cls.__mro__:
+        constructor = vars(base).get("__init__")
+        if constructor is not None:
+            yield constructor
+            arguments = inspect.signature(constructor).parameters.values()
+            if not any(argument.kind is argument.VAR_KEYWORD for argument in arguments):
+                return
 
 
 def component_names(cls: type[Any]) -> tuple[str, ...]:
@@ -98,7 +125,7 @@ def checked(cls: type[Any], parameters: Mapping[str, Value], where: str) -> dict
         InputError: an unknown name, a wrong type, or a value out of range.
     """
     known = defaults(cls)
-    hints = typing.get_type_hints(cls.__init__, include_extras=True)
+    hints = argument_types(cls)
     for name, standard in known.items():
         if standard is inspect.Parameter.empty and name not in parameters:
             raise InputError(f"{where}: parameter {name!r} is missing; it has no default")

@@ -12,7 +12,7 @@ from harness.specs import Method, Parameters, Row, TrialSpec
 from harness.tasks import load_task
 from tests import doubles
 from tests.harness.small_table import SmallTable, small_cold_start, small_next_item
-from trainables.base import ColdStartMethod, NextItemModel
+from trainables.base import ColdStartMethod, NextItemModel, PositiveFloat, PositiveInt
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +119,29 @@ def test_hyperparameters_are_the_keyword_only_arguments() -> None:
     assert component_names(doubles.LastItem) == ()
     assert component_names(doubles.Plain) == ("backbone",)
     assert component_names(doubles.ItemFactors) == ()
+
+
+def test_what_a_constructor_hands_on_is_a_parameter_too() -> None:
+    """The nearer class says the default; a constructor that hands nothing on ends the search."""
+
+    class Base:
+        def __init__(self, *, size: PositiveInt = 3, rate: PositiveFloat = 0.1) -> None: ...
+
+    class Middle(Base):
+        def __init__(self, *, rate: PositiveFloat = 0.5, **shared: Any) -> None:
+            super().__init__(rate=rate, **shared)
+
+    class Closed(Base):
+        def __init__(self, *, depth: int = 1) -> None:
+            super().__init__()
+
+    class Unchanged(Middle): ...
+
+    assert defaults(Unchanged) == defaults(Middle) == {"rate": 0.5, "size": 3}
+    assert defaults(Closed) == {"depth": 1}
+    assert checked(Unchanged, {"size": 7}, "here") == {"size": 7}
+    with pytest.raises(InputError, match="here: size = 0: input should be greater than 0"):
+        checked(Middle, {"size": 0}, "here")
 
 
 @pytest.mark.parametrize(

@@ -7,13 +7,13 @@ D embedding size, L positions of a sequence, T diffusion steps.
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from trainables.base import CtrModel, DropoutRate, ItemTable, NonNegativeFloat, PositiveFloat, PositiveInt
-from trainables.cold_start.generator import BackboneMode, EmbeddingGenerator, PreparedBatch
+from trainables.cold_start.generator import EmbeddingGenerator, PreparedBatch
 from trainables.cold_start.unet import UNet
 from trainables.diffusion.bridge import SideInformationBridge
 from trainables.diffusion.schedules import csdm_schedule
@@ -56,12 +56,6 @@ class CSDM(EmbeddingGenerator):
         self,
         backbone: CtrModel,
         *,
-        learning_rate: PositiveFloat = 1e-3,
-        weight_decay: NonNegativeFloat = 1e-6,
-        epochs: PositiveInt = 1,
-        batch_size: PositiveInt = 2048,
-        adapt_learning_rate: PositiveFloat = 1e-3,
-        adapt_epochs: PositiveInt = 1,
         rho: NonNegativeFloat = 1e-3,
         stride: PositiveInt = 10,
         steps: PositiveInt = 100,
@@ -71,33 +65,12 @@ class CSDM(EmbeddingGenerator):
         unet_dropout: DropoutRate = 0.5,
         unet_hidden: tuple[PositiveInt, PositiveInt] = (16, 16),
         time_size: PositiveInt = 32,
-        generator_learning_rate: PositiveFloat = 1e-3,
-        repetitions: PositiveInt = 10,
-        fit_epochs: PositiveInt = 1,
-        adapt_generator_epochs: PositiveInt = 2,
-        backbone_mode: BackboneMode = "training",
         variant: Literal["paper", "released"] = "paper",
         train_unet: bool = True,
         reverse: Literal["full", "one_step", "none"] = "full",
-        side_fields: tuple[str, ...] | None = None,
-        draws: Literal["item", "row"] = "item",
+        **shared: Any,
     ) -> None:
-        super().__init__(
-            backbone,
-            learning_rate=learning_rate,
-            weight_decay=weight_decay,
-            epochs=epochs,
-            batch_size=batch_size,
-            adapt_learning_rate=adapt_learning_rate,
-            adapt_epochs=adapt_epochs,
-            generator_learning_rate=generator_learning_rate,
-            repetitions=repetitions,
-            fit_epochs=fit_epochs,
-            adapt_generator_epochs=adapt_generator_epochs,
-            backbone_mode=backbone_mode,
-            side_fields=side_fields,
-            draws=draws,
-        )
+        super().__init__(backbone, **shared)
         self.rho, self.sigma, self.reverse = rho, sigma, reverse
 
         alpha, c = csdm_schedule(steps, beta)

@@ -5,13 +5,13 @@ Legend: B rows of a batch, M items, D embedding size, Z latent size.
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from trainables.base import CtrModel, ItemTable, NonNegativeFloat, PositiveFloat, PositiveInt
-from trainables.cold_start.generator import BackboneMode, EmbeddingGenerator, PreparedBatch
+from trainables.base import CtrModel, ItemTable, NonNegativeFloat, PositiveInt
+from trainables.cold_start.generator import EmbeddingGenerator, PreparedBatch
 from trainables.cold_start.side_information import start_small
 
 
@@ -68,40 +68,13 @@ class CVAR(EmbeddingGenerator):
         self,
         backbone: CtrModel,
         *,
-        learning_rate: PositiveFloat = 1e-3,
-        weight_decay: NonNegativeFloat = 1e-6,
-        epochs: PositiveInt = 1,
-        batch_size: PositiveInt = 2048,
-        adapt_learning_rate: PositiveFloat = 1e-3,
-        adapt_epochs: PositiveInt = 1,
         latent_noise: NonNegativeFloat = 1e-4,
         alignment_weight: NonNegativeFloat = 1e-4,
         reconstruction_weight: NonNegativeFloat = 1.0,
         latent_size: PositiveInt = 16,
-        generator_learning_rate: PositiveFloat = 1e-3,
-        repetitions: PositiveInt = 10,
-        fit_epochs: PositiveInt = 1,
-        adapt_generator_epochs: PositiveInt = 2,
-        backbone_mode: BackboneMode = "training",
-        side_fields: tuple[str, ...] | None = None,
-        draws: Literal["item", "row"] = "item",
+        **shared: Any,
     ) -> None:
-        super().__init__(
-            backbone,
-            learning_rate=learning_rate,
-            weight_decay=weight_decay,
-            epochs=epochs,
-            batch_size=batch_size,
-            adapt_learning_rate=adapt_learning_rate,
-            adapt_epochs=adapt_epochs,
-            generator_learning_rate=generator_learning_rate,
-            repetitions=repetitions,
-            fit_epochs=fit_epochs,
-            adapt_generator_epochs=adapt_generator_epochs,
-            backbone_mode=backbone_mode,
-            side_fields=side_fields,
-            draws=draws,
-        )
+        super().__init__(backbone, **shared)
         self.latent_noise = latent_noise
         self.alignment_weight, self.reconstruction_weight = alignment_weight, reconstruction_weight
         size = int(backbone.item_embedding.shape[1])

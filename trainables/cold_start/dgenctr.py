@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 
-from trainables.base import ItemTable, Log, NonNegativeFloat, PositiveFloat, PositiveInt, RowSource, no_log
+from trainables.base import ItemTable, Log, PositiveFloat, PositiveInt, RowSource, no_log
 from trainables.cold_start.training import TrainedColdStartMethod
 from trainables.ctr.denoiser import FieldDenoiser
 from trainables.ctr.dgenctr import pretrain
@@ -27,28 +29,15 @@ class DGenCTRBackbone(TrainedColdStartMethod):
         self,
         backbone: EmbeddedCtrModel,
         *,
-        learning_rate: PositiveFloat = 1e-3,
-        weight_decay: NonNegativeFloat = 1e-6,
-        epochs: PositiveInt = 1,
-        batch_size: PositiveInt = 2048,
-        adapt_learning_rate: PositiveFloat = 1e-3,
-        adapt_epochs: PositiveInt = 1,
         restoring_epochs: PositiveInt = 1,
         corruption: Corruption = "mask",
         schedule: KeepingSchedule = "linear",
         steps: PositiveInt = 100,
         label_weight: PositiveFloat = 1.0,
         negatives: PositiveInt = 128,
+        **shared: Any,
     ) -> None:
-        super().__init__(
-            backbone,
-            learning_rate=learning_rate,
-            weight_decay=weight_decay,
-            epochs=epochs,
-            batch_size=batch_size,
-            adapt_learning_rate=adapt_learning_rate,
-            adapt_epochs=adapt_epochs,
-        )
+        super().__init__(backbone, **shared)
         self.embedded_backbone = (backbone,)  # as `backbone`, with its own type
         self.restoring_epochs = restoring_epochs
         self.process = DiscreteDiffusion(SCHEDULES[schedule](steps), corruption)

@@ -5,7 +5,7 @@ Legend: B rows of a batch, M items, D embedding size, I items of the dataset.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -16,9 +16,6 @@ from trainables.base import (
     CtrModel,
     ItemTable,
     Log,
-    NonNegativeFloat,
-    PositiveFloat,
-    PositiveInt,
     Probability,
     RowSource,
     no_log,
@@ -49,24 +46,11 @@ class DropoutNet(TrainedColdStartMethod):
         self,
         backbone: CtrModel,
         *,
-        learning_rate: PositiveFloat = 1e-3,
-        weight_decay: NonNegativeFloat = 1e-6,
-        epochs: PositiveInt = 1,
-        batch_size: PositiveInt = 2048,
-        adapt_learning_rate: PositiveFloat = 1e-3,
-        adapt_epochs: PositiveInt = 1,
         drop_probability: Probability = 0.1,
         variant: Variant = "paper",
+        **shared: Any,
     ) -> None:
-        super().__init__(
-            backbone,
-            learning_rate=learning_rate,
-            weight_decay=weight_decay,
-            epochs=epochs,
-            batch_size=batch_size,
-            adapt_learning_rate=adapt_learning_rate,
-            adapt_epochs=adapt_epochs,
-        )
+        super().__init__(backbone, **shared)
         self.drop_probability, self.variant = drop_probability, variant
         self.register_buffer("mean_D", torch.zeros(backbone.item_embedding.shape[1]))
 

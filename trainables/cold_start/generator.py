@@ -8,13 +8,22 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from trainables.base import CtrBatch, CtrModel, ItemTable, Log, RowSource, no_log
+from trainables.base import (
+    CtrBatch,
+    CtrModel,
+    ItemTable,
+    Log,
+    PositiveFloat,
+    PositiveInt,
+    RowSource,
+    no_log,
+)
 from trainables.cold_start.side_information import PreparedItems, SideInformation, chosen_side_fields, item_id_name
 from trainables.cold_start.training import TrainedColdStartMethod
 from trainables.lookups import Lookup, looked_up, row_lookup
@@ -55,14 +64,11 @@ class EmbeddingGenerator(TrainedColdStartMethod):
     Each batch is used `repetitions` times. What the frozen backbone embeds is gathered once a batch; what belongs to
     an item alone is computed once for each distinct item of the batch, or for every row (`draws="row"`).
 
+    For the arguments that are not listed here see `TrainedColdStartMethod`; weight decay and batch size are also the
+    generator's.
+
     Args:
         backbone: the CTR model.
-        learning_rate: see `TrainedColdStartMethod`, as for the next five.
-        weight_decay: also the generator's.
-        epochs: of pretraining.
-        batch_size: also the generator's.
-        adapt_learning_rate: of the item-ID embeddings on a warm block.
-        adapt_epochs: passes over a warm block with the item-ID embeddings.
         generator_learning_rate: of the generator.
         repetitions: how often each batch is used.
         fit_epochs: passes over the base rows.
@@ -78,29 +84,16 @@ class EmbeddingGenerator(TrainedColdStartMethod):
         self,
         backbone: CtrModel,
         *,
-        learning_rate: float,
-        weight_decay: float,
-        epochs: int,
-        batch_size: int,
-        adapt_learning_rate: float,
-        adapt_epochs: int,
-        generator_learning_rate: float,
-        repetitions: int,
-        fit_epochs: int,
-        adapt_generator_epochs: int,
-        backbone_mode: BackboneMode,
-        side_fields: tuple[str, ...] | None,
-        draws: Literal["item", "row"],
+        generator_learning_rate: PositiveFloat = 1e-3,
+        repetitions: PositiveInt = 10,
+        fit_epochs: PositiveInt = 1,
+        adapt_generator_epochs: PositiveInt = 2,
+        backbone_mode: BackboneMode = "training",
+        side_fields: tuple[str, ...] | None = None,
+        draws: Literal["item", "row"] = "item",
+        **shared: Any,
     ) -> None:
-        super().__init__(
-            backbone,
-            learning_rate=learning_rate,
-            weight_decay=weight_decay,
-            epochs=epochs,
-            batch_size=batch_size,
-            adapt_learning_rate=adapt_learning_rate,
-            adapt_epochs=adapt_epochs,
-        )
+        super().__init__(backbone, **shared)
         self.generator_learning_rate = generator_learning_rate
         self.repetitions, self.fit_epochs, self.adapt_generator_epochs = repetitions, fit_epochs, adapt_generator_epochs
         self.backbone_mode, self.draws = backbone_mode, draws

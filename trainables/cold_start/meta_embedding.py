@@ -6,6 +6,7 @@ Legend: B rows of a batch, M distinct items of it, S size of the side informatio
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -56,12 +57,6 @@ class MetaEmbedding(TrainedColdStartMethod):
         self,
         backbone: CtrModel,
         *,
-        learning_rate: PositiveFloat = 1e-3,
-        weight_decay: NonNegativeFloat = 1e-6,
-        epochs: PositiveInt = 1,
-        batch_size: PositiveInt = 2048,
-        adapt_learning_rate: PositiveFloat = 1e-3,
-        adapt_epochs: PositiveInt = 1,
         cold_loss_weight: Probability = 0.1,
         inner_learning_rate: NonNegativeFloat = 1e-3,
         hidden_size: PositiveInt = 16,
@@ -69,16 +64,9 @@ class MetaEmbedding(TrainedColdStartMethod):
         fit_epochs: PositiveInt = 1,
         backbone_mode: BackboneMode = "training",
         variant: Variant = "paper",
+        **shared: Any,
     ) -> None:
-        super().__init__(
-            backbone,
-            learning_rate=learning_rate,
-            weight_decay=weight_decay,
-            epochs=epochs,
-            batch_size=batch_size,
-            adapt_learning_rate=adapt_learning_rate,
-            adapt_epochs=adapt_epochs,
-        )
+        super().__init__(backbone, **shared)
         self.cold_loss_weight, self.inner_learning_rate, self.variant = cold_loss_weight, inner_learning_rate, variant
         self.generator_learning_rate, self.fit_epochs = generator_learning_rate, fit_epochs
         self.backbone_mode = backbone_mode

@@ -6,6 +6,7 @@ Legend: B rows of a batch, M items, S size of the side information, D embedding 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -16,7 +17,6 @@ from trainables.base import (
     CtrModel,
     ItemTable,
     Log,
-    NonNegativeFloat,
     PositiveFloat,
     PositiveInt,
     RowSource,
@@ -69,27 +69,14 @@ class MWUF(TrainedColdStartMethod):
         self,
         backbone: CtrModel,
         *,
-        learning_rate: PositiveFloat = 1e-3,
-        weight_decay: NonNegativeFloat = 1e-6,
-        epochs: PositiveInt = 1,
-        batch_size: PositiveInt = 2048,
-        adapt_learning_rate: PositiveFloat = 1e-3,
-        adapt_epochs: PositiveInt = 1,
         hidden_size: PositiveInt = 16,
         generator_learning_rate: PositiveFloat = 1e-3,
         fit_epochs: PositiveInt = 1,
         backbone_mode: BackboneMode = "training",
         variant: Variant = "paper",
+        **shared: Any,
     ) -> None:
-        super().__init__(
-            backbone,
-            learning_rate=learning_rate,
-            weight_decay=weight_decay,
-            epochs=epochs,
-            batch_size=batch_size,
-            adapt_learning_rate=adapt_learning_rate,
-            adapt_epochs=adapt_epochs,
-        )
+        super().__init__(backbone, **shared)
         self.generator_learning_rate, self.fit_epochs = generator_learning_rate, fit_epochs
         self.backbone_mode, self.variant = backbone_mode, variant
         self.item_name, self.user = item_id_name(backbone), user_id_field(backbone, "MWUF")

@@ -15,7 +15,17 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from trainables.base import ColdStartMethod, CtrBatch, CtrModel, Log, RowSource, no_log
+from trainables.base import (
+    ColdStartMethod,
+    CtrBatch,
+    CtrModel,
+    Log,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    RowSource,
+    no_log,
+)
 
 STEPS_BETWEEN_POINTS = 50
 """A curve gets the mean of the losses over this many optimizer steps."""
@@ -82,6 +92,8 @@ class TrainedColdStartMethod(ColdStartMethod, ABC):
     Binary cross-entropy and Adam (a fresh one each time) with weight decay. The decay is an L2 gradient on every row
     of a table, those without a row in the batch included; Adam scales that small gradient up to whole steps of the
     learning rate, so that the embeddings of items not seen shrink towards zero. All programs of the protocol do this.
+    The defaults are CSDM's (§Experimental settings), with one epoch and weight decay 1e-6 as in the release. A subclass
+    hands on as `**shared` what it does not name.
 
     Args:
         backbone: the CTR model.
@@ -97,12 +109,12 @@ class TrainedColdStartMethod(ColdStartMethod, ABC):
         self,
         backbone: CtrModel,
         *,
-        learning_rate: float,
-        weight_decay: float,
-        epochs: int,
-        batch_size: int,
-        adapt_learning_rate: float,
-        adapt_epochs: int,
+        learning_rate: PositiveFloat = 1e-3,
+        weight_decay: NonNegativeFloat = 1e-6,
+        epochs: PositiveInt = 1,
+        batch_size: PositiveInt = 2048,
+        adapt_learning_rate: PositiveFloat = 1e-3,
+        adapt_epochs: PositiveInt = 1,
     ) -> None:
         super().__init__(backbone)
         self.learning_rate = learning_rate

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -120,26 +120,13 @@ class VELF(TrainedColdStartMethod):
         self,
         backbone: CtrModel,
         *,
-        learning_rate: PositiveFloat = 1e-3,
-        weight_decay: NonNegativeFloat = 1e-6,
-        epochs: PositiveInt = 1,
-        batch_size: PositiveInt = 2048,
-        adapt_learning_rate: PositiveFloat = 1e-3,
-        adapt_epochs: PositiveInt = 1,
         kl_weight: NonNegativeFloat = 1e-3,
         prior_weight: NonNegativeFloat = 1e-4,
         initial_deviation: PositiveFloat = 0.1,
         hidden_size: PositiveInt = 16,
+        **shared: Any,
     ) -> None:
-        super().__init__(
-            backbone,
-            learning_rate=learning_rate,
-            weight_decay=weight_decay,
-            epochs=epochs,
-            batch_size=batch_size,
-            adapt_learning_rate=adapt_learning_rate,
-            adapt_epochs=adapt_epochs,
-        )
+        super().__init__(backbone, **shared)
         self.kl_weight, self.prior_weight = kl_weight, prior_weight
         self.item_name = item_id_name(backbone)
         user_id_field(backbone, "VELF")

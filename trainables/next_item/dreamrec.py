@@ -5,13 +5,13 @@ Legend: B histories, D embedding size.
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 from torch.nn import functional
 
-from trainables.base import DropoutRate, NonNegativeFloat, PositiveFloat, PositiveInt, Probability, SequenceBatch
+from trainables.base import SequenceBatch
 from trainables.next_item.diffusion_recommender import DiffusionRecommender, Sampler
-from trainables.next_item.encoders import EncoderName
-from trainables.next_item.matrix_weight import Precision
 
 
 class DreamRec(DiffusionRecommender):
@@ -28,39 +28,10 @@ class DreamRec(DiffusionRecommender):
         items: int,
         history_length: int,
         *,
-        size: PositiveInt = 3072,
-        learning_rate: PositiveFloat = 1e-4,
-        weight_decay: NonNegativeFloat = 0.0,
-        dropout: DropoutRate = 0.1,
-        heads: PositiveInt = 2,
-        guidance: NonNegativeFloat = 2.0,
-        unconditional_probability: Probability = 0.1,
-        diffusion_steps: PositiveInt = 2000,
-        first_beta: PositiveFloat = 1e-4,
-        last_beta: PositiveFloat = 0.02,
         sampler: Sampler = "ddpm",
-        ddim_steps: PositiveInt = 20,
-        precision: Precision = "float32",
-        encoder: EncoderName = "transformer",
+        **shared: Any,
     ) -> None:
-        super().__init__(
-            items,
-            history_length,
-            size=size,
-            learning_rate=learning_rate,
-            weight_decay=weight_decay,
-            dropout=dropout,
-            heads=heads,
-            guidance=guidance,
-            unconditional_probability=unconditional_probability,
-            diffusion_steps=diffusion_steps,
-            first_beta=first_beta,
-            last_beta=last_beta,
-            sampler=sampler,
-            ddim_steps=ddim_steps,
-            precision=precision,
-            encoder=encoder,
-        )
+        super().__init__(items, history_length, sampler=sampler, **shared)
 
     def loss(self, batch: SequenceBatch) -> Tensor:
         """Return the squared error of x̂_0, averaged over batch and dimensions (eq. 1)."""

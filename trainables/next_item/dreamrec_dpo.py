@@ -7,24 +7,18 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from trainables.base import (
-    DropoutRate,
-    NonNegativeFloat,
     PositiveFloat,
-    PositiveInt,
-    Probability,
     SequenceBatch,
 )
-from trainables.next_item.diffusion_recommender import Sampler
 from trainables.next_item.dreamrec import DreamRec
 from trainables.next_item.frozen_items import optimizer_without_items
-from trainables.next_item.matrix_weight import Precision
 
 
 class DreamRecDPO(DreamRec):
@@ -59,39 +53,11 @@ class DreamRecDPO(DreamRec):
         items: int,
         history_length: int,
         *,
-        size: PositiveInt = 3072,
-        learning_rate: PositiveFloat = 1e-4,
-        weight_decay: NonNegativeFloat = 0.0,
-        dropout: DropoutRate = 0.1,
-        heads: PositiveInt = 2,
-        guidance: NonNegativeFloat = 2.0,
-        unconditional_probability: Probability = 0.1,
-        diffusion_steps: PositiveInt = 2000,
-        first_beta: PositiveFloat = 1e-4,
-        last_beta: PositiveFloat = 0.02,
-        sampler: Sampler = "ddpm",
-        ddim_steps: PositiveInt = 20,
-        precision: Precision = "float32",
         objective: Literal["sample", "diffusion"] = "diffusion",
         beta: PositiveFloat = 1.0,
+        **shared: Any,
     ) -> None:
-        super().__init__(
-            items,
-            history_length,
-            size=size,
-            learning_rate=learning_rate,
-            weight_decay=weight_decay,
-            dropout=dropout,
-            heads=heads,
-            guidance=guidance,
-            unconditional_probability=unconditional_probability,
-            diffusion_steps=diffusion_steps,
-            first_beta=first_beta,
-            last_beta=last_beta,
-            sampler=sampler,
-            ddim_steps=ddim_steps,
-            precision=precision,
-        )
+        super().__init__(items, history_length, **shared)
         self.objective = objective
         self.beta = beta
         self.embedding.weight.requires_grad_(False)

@@ -6,16 +6,14 @@ Legend: B histories, N = B − 1 negatives of each, D embedding size.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from trainables.base import DropoutRate, NonNegativeFloat, PositiveFloat, PositiveInt, Probability, SequenceBatch
-from trainables.next_item.diffusion_recommender import DiffusionRecommender, Sampler
-from trainables.next_item.encoders import EncoderName
-from trainables.next_item.matrix_weight import Precision
+from trainables.base import Probability, SequenceBatch
+from trainables.next_item.diffusion_recommender import DiffusionRecommender
 
 Measure = Literal["cosine", "l2", "l1", "huber"]
 
@@ -78,45 +76,15 @@ class PreferDiff(DiffusionRecommender):
         items: int,
         history_length: int,
         *,
-        size: PositiveInt = 3072,
-        learning_rate: PositiveFloat = 1e-4,
-        weight_decay: NonNegativeFloat = 0.0,
-        dropout: DropoutRate = 0.1,
-        heads: PositiveInt = 2,
-        guidance: NonNegativeFloat = 2.0,
-        unconditional_probability: Probability = 0.1,
-        diffusion_steps: PositiveInt = 2000,
-        first_beta: PositiveFloat = 1e-4,
-        last_beta: PositiveFloat = 0.02,
-        sampler: Sampler = "ddim",
-        ddim_steps: PositiveInt = 20,
-        precision: Precision = "float32",
-        encoder: EncoderName = "transformer",
         balance: Probability = 0.4,
         negatives: Literal["centroid", "each"] = "centroid",
         measure: Measure = "cosine",
         variant: Literal["paper", "released"] = "paper",
+        **shared: Any,
     ) -> None:
         if variant == "released" and negatives == "each":
             raise ValueError("PreferDiff: variant 'released' has no negatives 'each'; use variant 'paper'")
-        super().__init__(
-            items,
-            history_length,
-            size=size,
-            learning_rate=learning_rate,
-            weight_decay=weight_decay,
-            dropout=dropout,
-            heads=heads,
-            guidance=guidance,
-            unconditional_probability=unconditional_probability,
-            diffusion_steps=diffusion_steps,
-            first_beta=first_beta,
-            last_beta=last_beta,
-            sampler=sampler,
-            ddim_steps=ddim_steps,
-            precision=precision,
-            encoder=encoder,
-        )
+        super().__init__(items, history_length, **shared)
         self.balance = balance
         self.negatives = negatives
         self.measure: Measure = measure

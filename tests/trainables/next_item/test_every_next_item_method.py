@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from harness.methods import MethodCatalog, checked, defaults, load_class
+from harness.methods import MethodCatalog, argument_types, checked, defaults, load_class
 from harness.tasks.next_item import NextItemSettings
 from trainables.base import NextItemModel
 from trainables.next_item.conformance import CHECKS, Build
@@ -26,7 +26,7 @@ SMALL |= {"codebook_size": 8, "codebooks": 2, "layers": 1, "pretraining_epochs":
 
 def encoders(cls: type[Any]) -> tuple[str, ...]:
     """The choices of a method's parameter `encoder`."""
-    return typing.get_args(typing.get_type_hints(cls.__init__).get("encoder")) or ("its own",)
+    return typing.get_args(argument_types(cls).get("encoder")) or ("its own",)
 
 
 def features(cls: type[Any], items: int) -> dict[str, Tensor]:
