@@ -10,8 +10,8 @@ from harness.errors import DiffbenchError, InputError
 from harness.measured import read_measured
 from harness.places import Places
 from harness.running import open_table
-from harness.specs import find_table
 from harness.store import Store
+from harness.table_specs import find_table
 from harness.tablerun import Options, open_run, open_schedule, search_trials
 from harness.tables import to_markdown
 from harness.tensorboard import TrialEntry

@@ -14,8 +14,8 @@ from torch import Tensor
 from harness.errors import InputError
 from harness.projections import Projection
 from harness.schedule import Schedule
-from harness.specs import Drawing
 from harness.store import Store
+from harness.table_specs import Drawing
 from harness.trial import load_checkpoint
 
 EMBEDDING = "embedding.weight"

@@ -13,7 +13,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
 from harness.errors import InputError, did_you_mean
-from harness.specs import Method, Parameters, Row, TrialSpec, Value
+from harness.specs import Method, Parameters, TrialSpec, Value
+from harness.table_specs import Row
 from harness.tasks import load_task
 from harness.tasks.context import Component, Task
 from harness.yaml_files import load_yaml

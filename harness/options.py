@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from harness.errors import InputError, did_you_mean
-from harness.specs import Parameters, Point, Row, Search, TableSpec
+from harness.specs import Parameters, Search
+from harness.table_specs import Point, Row, TableSpec
 from harness.yaml_files import parse_yaml, validated
 
 _TABLE_KEYS = ("threads", "gpus")

@@ -12,7 +12,8 @@ from rich.table import Table
 
 from harness.estimate import left, wall_seconds
 from harness.record import TrialResult
-from harness.schedule import Line, Schedule
+from harness.request import Line
+from harness.schedule import Schedule
 from harness.tasks import load_task
 
 REFRESH_SECONDS = 1.0

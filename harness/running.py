@@ -16,8 +16,8 @@ from harness.places import Places
 from harness.progress import Progress, spoken
 from harness.projections import FILE, Projection, read_projections, write_projections
 from harness.schedule import Schedule
-from harness.specs import TableSpec, find_table
 from harness.store import Store
+from harness.table_specs import TableSpec, find_table
 from harness.tablerun import Options, TableRun, check_metrics, measured_trials, merged_groups, open_run, open_schedule
 from harness.tables import Table, build_table, read_published, to_markdown
 from harness.tables.counts import count

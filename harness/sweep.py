@@ -25,9 +25,11 @@ from harness.errors import StoreError
 from harness.methods import MethodCatalog
 from harness.places import Places
 from harness.quick_imports import quick_imports
-from harness.schedule import Job, Schedule
-from harness.specs import TableSpec, TrialSpec
+from harness.request import Job
+from harness.schedule import Schedule
+from harness.specs import TrialSpec
 from harness.store import Store
+from harness.table_specs import TableSpec
 from harness.trial import describe, failed_record, finish_trial
 
 # Set before ray.tune is imported: no result files of its own, no state saved twice, quick polling.

@@ -15,9 +15,11 @@ from harness.methods import MethodCatalog
 from harness.options import chosen_names, chosen_rows, chosen_seeds, with_overrides
 from harness.places import Places
 from harness.record import TrialResult
-from harness.schedule import Line, Request, Schedule
-from harness.specs import Selection, TableSpec, find_table
+from harness.request import Line, Request
+from harness.schedule import Schedule
+from harness.specs import Selection
 from harness.store import Store
+from harness.table_specs import TableSpec, find_table
 from harness.tables.counts import COUNTS
 from harness.tables.model import RELATIVE
 from harness.tasks import load_task

@@ -17,7 +17,8 @@ from ray.tune.search import Searcher
 from harness.cluster import Slots
 from harness.errors import StoreError
 from harness.places import Places
-from harness.schedule import Job, Schedule
+from harness.request import Job
+from harness.schedule import Schedule
 from harness.store import Store
 from harness.trial import failed_record
 

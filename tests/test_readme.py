@@ -10,7 +10,7 @@ import pytest
 
 from harness import cli
 from harness.datasets import catalog
-from harness.specs import find_table
+from harness.table_specs import find_table
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

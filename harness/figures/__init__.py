@@ -19,7 +19,7 @@ from harness.figures.projection import plot_covariance, plot_t_sne
 from harness.figures.scatter import plot_scatter
 from harness.figures.seeds import plot_seeds
 from harness.figures.stages import plot_stages
-from harness.specs import Drawing, TableSpec
+from harness.table_specs import Drawing, TableSpec
 from harness.tables.model import Table
 
 __all__ = [

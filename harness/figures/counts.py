@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from harness.figures.style import PALETTE, PRINTED, bare
-from harness.specs import COUNTED
+from harness.table_specs import COUNTED
 from harness.tables.model import SELECTIONS, Table
 
 PANEL_WIDTH, LINE_HEIGHT = 3.1, 0.42

@@ -21,7 +21,7 @@ from harness.figures.style import (
     plainly_spaced,
     selections,
 )
-from harness.specs import Axis, Point
+from harness.table_specs import Axis, Point
 from harness.tables.layout import KINDS, metric_title
 from harness.tables.model import RELATIVE, SELECTIONS, Measurement, Table
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from harness.figures.style import LINE_STYLES, MARKERS, PALETTE, bare, drawn_datasets, empty, plainly_spaced, selections
-from harness.specs import Row
+from harness.table_specs import Row
 from harness.tables.layout import KINDS, metric_title
 from harness.tables.model import RELATIVE, SELECTIONS, Table
 

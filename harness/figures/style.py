@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from matplotlib.figure import Figure
 
-from harness.specs import TableSpec
+from harness.table_specs import TableSpec
 from harness.tables.model import SELECTIONS, Table
 
 # Okabe & Ito's palette: told apart under every common kind of colour blindness.

@@ -8,7 +8,6 @@ from dataclasses import replace
 
 from harness.measured import Measured
 from harness.projections import Projection
-from harness.specs import TableSpec
 from harness.statistics import (
     Difference,
     Verdict,
@@ -18,6 +17,7 @@ from harness.statistics import (
     paired_by_user,
     summarize,
 )
+from harness.table_specs import TableSpec
 from harness.tables.model import (
     LOWER_IS_BETTER,
     RELATIVE,

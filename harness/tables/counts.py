@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from harness.datasets.prepared import PreparedDataset
 from harness.measured import Measured
-from harness.specs import COUNTED
+from harness.table_specs import COUNTED
 
 AVERAGE_LENGTH = "average_length"
 COUNTS = ("users", "items", "rows", "interactions", AVERAGE_LENGTH)

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from harness.specs import Row, TableSpec
+from harness.table_specs import Row, TableSpec
 from harness.tables.counts import AVERAGE_LENGTH, COUNTS
 from harness.tables.model import RELATIVE, Cell, Measurement, Place, Provenance, Table
 

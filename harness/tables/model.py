@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from harness.projections import Projection
-from harness.specs import TableSpec
 from harness.statistics import Agreement, Difference, Summary, Verdict
+from harness.table_specs import TableSpec
 from harness.tables.published import Key, PublishedCell
 from harness.training_curve import TrainingCurve
 

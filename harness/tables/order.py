@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from harness.specs import TableSpec
 from harness.statistics import Difference
+from harness.table_specs import TableSpec
 from harness.tables.model import LOWER_IS_BETTER, RELATIVE, SELECTIONS, Claim
 
 PairedDifference = Callable[[str, str, str, str, str], Difference]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import InputError, did_you_mean
-from harness.specs import TableSpec
+from harness.table_specs import TableSpec
 
 COLUMNS = ("dataset", "row", "metric", "value", "flag")
 Key = tuple[str, str, str]

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from harness.errors import InputError
 from harness.measured import Measured
 from harness.metrics.ranking import ndcg_by_user, recall_by_user
-from harness.specs import TableSpec
 from harness.statistics import pooled_standard_error, relative_improvements, user_standard_error
+from harness.table_specs import TableSpec
 from harness.tables.counts import AVERAGE_LENGTH, COUNTS
 from harness.tables.model import RELATIVE
 from harness.training_curve import TrainingCurve

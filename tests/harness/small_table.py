@@ -17,9 +17,11 @@ from harness.datasets.synthetic import write_small_interactions, write_small_seq
 from harness.methods import MethodCatalog
 from harness.places import Places
 from harness.record import TrialResult
-from harness.schedule import Job, Request, Schedule
-from harness.specs import Parameters, Selection, TableSpec, TrialSpec, find_table
+from harness.request import Job, Request
+from harness.schedule import Schedule
+from harness.specs import Parameters, Selection, TrialSpec
 from harness.store import Store
+from harness.table_specs import TableSpec, find_table
 from harness.trial import CHECKPOINT
 
 TABLE = "doubles/table1"

@@ -12,8 +12,8 @@ from harness.datasets.synthetic import write_small_sequences
 from harness.errors import InputError
 from harness.measured import Measured, read_measured
 from harness.running import open_table, run_table
-from harness.specs import find_table
 from harness.store import Store
+from harness.table_specs import find_table
 from harness.tablerun import Options
 from harness.tables import to_markdown
 from tests.harness.small_table import SEQUENCES, TABLE, SmallTable, play, small_next_item

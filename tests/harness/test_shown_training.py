@@ -16,7 +16,8 @@ from harness.measured import Measured, read_measured
 from harness.projections import FILE, read_projections
 from harness.record import Curve, TrialResult
 from harness.running import open_table, run_table
-from harness.specs import TrialSpec, find_table
+from harness.specs import TrialSpec
+from harness.table_specs import find_table
 from harness.tablerun import Options
 from harness.tables import to_markdown
 from harness.training_curve import TrainingCurve, training_curve, training_metrics

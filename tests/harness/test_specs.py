@@ -10,7 +10,8 @@ import pytest
 from pydantic import ValidationError
 
 from harness.errors import InputError
-from harness.specs import Method, Point, TableSpec, TrialSpec, find_table
+from harness.specs import Method, TrialSpec
+from harness.table_specs import Point, TableSpec, find_table
 from harness.yaml_files import parse_yaml
 from tests.harness.small_table import write_yaml
 

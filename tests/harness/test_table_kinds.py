@@ -14,10 +14,11 @@ from harness.errors import InputError
 from harness.measured import read_measured
 from harness.methods import MethodCatalog
 from harness.places import places
+from harness.request import Request
 from harness.running import open_table, plan_table, run_table
-from harness.schedule import Request, Schedule
-from harness.specs import find_table
+from harness.schedule import Schedule
 from harness.store import Store
+from harness.table_specs import find_table
 from harness.tablerun import Options
 from harness.tables import to_markdown
 from tests.harness.small_table import INTERACTIONS, TABLE, SmallTable, small_cold_start

@@ -1,14 +1,4 @@
-import io
-import json
-import signal
-import socket
 import struct
-import subprocess
-import sys
-import time
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,22 +9,18 @@ from tensorboard.plugin_util import markdown_to_safe_html
 from tensorboard.plugins.hparams import metadata
 from tensorboard.plugins.hparams.api_pb2 import DATA_TYPE_FLOAT64, DATA_TYPE_STRING, STATUS_FAILURE, STATUS_SUCCESS
 
-from harness.errors import InputError, StoreError
+from harness.errors import StoreError
 from harness.measured import Measured
-from harness.record import Curve, Environment, TrialResult
-from harness.specs import TableSpec, TrialSpec, Value
+from harness.record import Curve
+from harness.specs import Value
 from harness.store import Store
+from harness.table_specs import TableSpec
 from harness.tables import build_table
-from harness.tensorboard import TrialEntry, serve, write_studies, write_summary, write_trials
+from harness.tensorboard import TrialEntry, write_studies, write_summary, write_trials
 from harness.tensorboard.events import run_folder
 from harness.tensorboard.summary import viewable
 from harness.trial import ARRAYS
-
-TABLE = "csdm/table1"
-STAGES = ("cold", "warm_a", "warm_b", "warm_c")
-STATUSES = ["STATUS_UNKNOWN", "STATUS_SUCCESS", "STATUS_FAILURE", "STATUS_RUNNING"]
-SESSIONS = json.dumps({"experimentName": "", "allowedStatuses": STATUSES, "colParams": [], "sliceSize": 10}).encode()
-ENVIRONMENT = Environment(python="3.11.9", torch="2.13", numpy="2.4", platform="Linux", processor="AVX2", threads=1)
+from tests.harness.tensorboard_example import STAGES, TABLE, archive, repeat, result, search_trial, spec
 
 
 @pytest.fixture
@@ -45,71 +31,6 @@ def store(tmp_path: Path) -> Store:
 @pytest.fixture
 def logdir(tmp_path: Path) -> Path:
     return tmp_path / "tensorboard"
-
-
-def spec(seed: int, purpose: str = "repeat", task: str = "cold_start", **parameters: Any) -> TrialSpec:
-    return TrialSpec.model_validate(
-        {
-            "task": task,
-            "dataset": "ml-1m",
-            "dataset_hash": "ab" * 32,
-            "method": "csdm",
-            "parameters": parameters,
-            "versions": {"csdm": 1},
-            "seed": seed,
-            "threads": 1,
-            "purpose": purpose,
-        }
-    )
-
-
-def result(trial: TrialSpec, metrics: dict[str, float], points: int = 5, **changes: Any) -> TrialResult:
-    steps = [100 * (index + 1) for index in range(points)]
-    seconds = [0.25 * (index + 1) for index in range(points)]
-    curves = {
-        "pretrain/loss": Curve(steps=steps, values=[0.7 / (1 + index) for index in range(points)], seconds=seconds),
-        "pretrain/learning_rate": Curve(steps=steps, values=[1e-3] * points, seconds=seconds),
-        "pretrain/rows_per_second": Curve(steps=steps, values=[150e3] * points, seconds=seconds),
-    }
-    content = {
-        "id": trial.id,
-        "spec": trial,
-        "status": "finished",
-        "metrics": metrics,
-        "curves": curves,
-        "environment": ENVIRONMENT,
-        "code_hash": "c0de",
-        "data_note": "assembled copy",
-        "wall_seconds": 12.5,
-        "cpu_seconds": 11.0,
-        "peak_memory_bytes": 300 * 1024**2,
-    }
-    return TrialResult.model_validate(content | changes)
-
-
-def repeat(
-    store: Store, seed: int, row: str = "CSDM", points: int = 5, curves: bool = False, **parameters: Any
-) -> TrialEntry:
-    metrics = {f"test/{stage}/auc": 0.7 + 0.01 * index + seed / 1000 for index, stage in enumerate(STAGES)}
-    curve = np.linspace(0, 1, 201, dtype=np.float32)
-    arrays: dict[str, np.ndarray] = {}
-    for stage in STAGES if curves else ():
-        arrays[f"test/{stage}/roc"] = np.stack([curve, np.sqrt(curve)])
-        arrays[f"test/{stage}/pr"] = np.stack([curve, 1 - curve / 2])
-    trial = result(spec(seed, row=row, **parameters), metrics, points)
-    return TrialEntry(store.write(trial, {ARRAYS: archive(arrays)}), "ml-1m", row, "published")
-
-
-def search_trial(store: Store, number: int, auc: float, **parameters: Any) -> TrialEntry:
-    metrics = {"validation/cold/auc": auc - 0.1, "validation/auc": auc}
-    trial = result(spec(2024, "search", **parameters), metrics)
-    return TrialEntry(store.write(trial, {}), "ml-1m", "CSDM", "tuned", number)
-
-
-def archive(arrays: dict[str, np.ndarray]) -> bytes:
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
-    return buffer.getvalue()
 
 
 def opened(logdir: Path, run: str) -> EventAccumulator:
@@ -373,68 +294,8 @@ def test_a_folder_that_cannot_be_written_is_one_line(store: Store, tmp_path: Pat
     assert "\n" not in str(caught.value)
 
 
-def test_tensorboard_serves_what_was_written_on_loopback(store: Store, logdir: Path) -> None:
-    write_trials(TABLE, [repeat(store, 0), search_trial(store, 0, 0.8, rho=0.5)], store, logdir)
-    write_studies(logdir)
-    port = free_port()
-    with served(logdir, port) as address:
-        assert json.loads(request(f"{address}/data/environment"))["data_location"] == str(logdir)
-        wanted = {"csdm/table1/ml-1m/CSDM/published/seed 0", "csdm/table1/ml-1m/CSDM/search/00"}
-        assert wanted <= loaded_runs(address, wanted)
-        (group,) = json.loads(request(f"{address}/data/plugin/hparams/session_groups", SESSIONS))["sessionGroups"]
-        assert group["hparams"]["rho"] == 0.5
-        values = {value["name"]["tag"]: value["value"] for value in group["metricValues"]}
-        assert values["final/validation/auc"] == pytest.approx(0.8)
-        with pytest.raises(InputError, match=f"port {port} cannot be used .*--port"):
-            serve(logdir, port)
-    assert free(port)
-
-
 def session(logdir: Path, run: str) -> tuple[Any, int]:
     tags = opened(logdir, run).summary_metadata
     begin = metadata.parse_session_start_info_plugin_data(tags["_hparams_/session_start_info"].plugin_data.content)
     end = metadata.parse_session_end_info_plugin_data(tags["_hparams_/session_end_info"].plugin_data.content)
     return begin, end.status
-
-
-@contextmanager
-def served(logdir: Path, port: int) -> Iterator[str]:
-    """Run `serve` in a process of its own and end that: TensorBoard has to end with it."""
-    code = f"from pathlib import Path; from harness.tensorboard import serve; serve(Path({str(logdir)!r}), {port})"
-    process = subprocess.Popen([sys.executable, "-u", "-c", code], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    try:
-        address = f"http://127.0.0.1:{port}/"
-        assert process.stdout.readline() == f"TensorBoard is at {address} (Ctrl-C ends it)\n"
-        yield address.rstrip("/")
-    finally:
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=30) == 128 + signal.SIGTERM
-        process.stdout.close()
-
-
-def loaded_runs(address: str, wanted: set[str]) -> set[str]:
-    deadline = time.monotonic() + 60
-    found: set[str] = set()
-    while not wanted <= found and time.monotonic() < deadline:
-        found = set(json.loads(request(f"{address}/data/runs")))
-        time.sleep(0.1)
-    return found
-
-
-def request(url: str, body: bytes | None = None) -> bytes:
-    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    headers = {"Content-Type": "application/json"} if body else {}
-    with direct.open(urllib.request.Request(url, data=body, headers=headers), timeout=30) as answer:
-        return bytes(answer.read())
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def free(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) != 0

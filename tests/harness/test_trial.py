@@ -15,8 +15,9 @@ import torch
 from harness.errors import InputError, TrialError
 from harness.methods import trial_spec
 from harness.record import TrialResult
-from harness.specs import Parameters, Purpose, Row, TrialSpec
+from harness.specs import Parameters, Purpose, TrialSpec
 from harness.sweep import run_here
+from harness.table_specs import Row
 from harness.trial import (
     ARRAYS,
     CHECKPOINT,

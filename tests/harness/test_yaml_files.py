@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from harness.errors import InputError
-from harness.specs import Method, TableSpec
+from harness.specs import Method
+from harness.table_specs import TableSpec
 from harness.yaml_files import load_yaml, parse_yaml, validated
 
 METHOD: dict[str, Any] = {"name": "m", "title": "M", "class": "a.b:C", "version": 1}

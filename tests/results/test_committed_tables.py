@@ -11,10 +11,11 @@ from harness.figures import figure_name, plot, svg
 from harness.measured import read_measured
 from harness.methods import MethodCatalog
 from harness.places import places
+from harness.request import Request
 from harness.running import open_table
-from harness.schedule import Request, Schedule, known_parameters
-from harness.specs import find_table
+from harness.schedule import Schedule, known_parameters
 from harness.store import Store
+from harness.table_specs import find_table
 from harness.tablerun import check_metrics
 from harness.tables import read_published, to_markdown
 

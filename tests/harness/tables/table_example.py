@@ -1,7 +1,7 @@
 """A small table with measurements whose statistics are easy to follow; shared by the tests of this folder."""
 
 from harness.measured import Measured
-from harness.specs import TableSpec
+from harness.table_specs import TableSpec
 from harness.tables import PublishedCell, build_table
 
 BASE, SHIFT = 0.7, 0.05

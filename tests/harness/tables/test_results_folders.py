@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.specs import find_table
 from harness.statistics import relative_improvement
+from harness.table_specs import find_table
 from harness.tables import build_table, read_published, to_markdown
 
 RESULTS = Path(__file__).parents[3] / "results"

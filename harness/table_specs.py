@@ -1,0 +1,318 @@
+"""The pydantic models of a table's YAML file."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from harness.errors import InputError, did_you_mean
+from harness.specs import Parameters, Search, Strict
+from harness.yaml_files import load_yaml
+
+TableKind = Literal["cells", "curve", "timing", "statistics", "convergence", "projection"]
+Drawing = Literal["seeds", "stages", "curve", "times", "scatter", "counts", "convergence", "t_sne", "covariance"]
+COUNTED = "counted"
+"""The one row of a table of kind `statistics`."""
+MetricName = Annotated[str, Field(pattern=r"^[a-z0-9_@]+(/[a-z0-9_@]+)?$")]
+
+
+class Row(Strict):
+    """A row of a table. Without a method it is only published, and shown as not run.
+
+    Rows of one `group` share its baseline and references (a backbone, for example). A row `beyond` the paper is shown
+    apart and takes no part in the paper's order. With `shared_backbone` all repeats start from the first seed's trial
+    of `starts_from`. A `fixed` row of a curve runs once, whatever the axis.
+
+    A row that `evaluates` has the method and the parameters of the row that it starts from, with its own on top (other
+    guidance, fewer steps): its trials train nothing, so nothing is searched for them. A row that is `pretrained_on`
+    another dataset evaluates there what was trained here: its method trains on that dataset, or on several of them one
+    after the other, and only ranks on the table's.
+    """
+
+    name: str
+    method: str | None = None
+    parameters: Parameters = Field(default={})
+    starts_from: str | None = None
+    mark: str = ""
+    group: str = ""
+    beyond: bool = False
+    shared_backbone: bool = False
+    fixed: bool = False
+    evaluates: bool = False
+    pretrained_on: tuple[str, ...] = ()
+
+    @field_validator("pretrained_on", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
+
+    @property
+    def trains(self) -> bool:
+        """Whether parameters can be searched for it: it trains on the table's datasets."""
+        return not (self.evaluates or self.pretrained_on)
+
+
+class Point(Row):
+    """A row of a curve at one value of the axis; `line` is the row as it is written."""
+
+    line: str
+    value: int | float
+
+
+class Axis(Strict):
+    """The parameter that a curve goes along, its values, and whether they are drawn on a logarithmic scale."""
+
+    parameter: str
+    values: tuple[int | float, ...] = Field(min_length=1)
+    log: bool = False
+
+    @field_validator("values")
+    @classmethod
+    def _distinct(cls, values: tuple[int | float, ...]) -> tuple[int | float, ...]:
+        return _each_once(values)
+
+    @model_validator(mode="after")
+    def _positive(self) -> Axis:
+        if self.log and min(self.values) <= 0:
+            raise ValueError(f"a logarithmic axis needs values above 0, not {min(self.values)}")
+        return self
+
+    def point(self, row: Row, value: int | float, starts_from: str | None) -> Point:
+        """Return a row at a value of the axis."""
+        content = row.model_dump() | {"name": self.name_at(row.name, value), "starts_from": starts_from}
+        content["parameters"] = row.parameters | {self.parameter: value}
+        return Point(**content, line=row.name, value=value)
+
+    def name_at(self, row: str, value: int | float) -> str:
+        """Return the name of a row at a value."""
+        return f"{row} at {self.parameter} = {value:g}"
+
+
+class TableSpec(Strict):
+    """`results/<paper>/<table>/table.yaml`: what a table of a paper asks for.
+
+    `kind` says what it shows: `cells` (rows by metrics), a `curve` (every row at every value of `axis`), a `timing`
+    (trials that run alone on their machine), `statistics` (what a dataset counts, without trials), a `convergence`
+    (the validation metric while trials train) or a `projection` (the item embeddings that trials learned). `figure`
+    says how it is drawn where a kind has several drawings: cells as every seed or as the stages of a cold start, times
+    as every seed or as a scatter of the other metrics over the last, embeddings by t-SNE or as their covariance. The
+    first row of `order` is to beat the second, and so on, and each of them all other rows of the paper. `gpus` are
+    reserved for each trial, and refused where no node has them; models still compute on the CPU.
+    """
+
+    title: str
+    paper: str
+    kind: TableKind
+    task: str = ""
+    datasets: tuple[str, ...] = Field(min_length=1)
+    metrics: tuple[MetricName, ...] = Field(min_length=1)
+    tolerance: dict[str, float | str] = Field(default={})
+    reference: str | tuple[str, ...] = ()
+    baseline: str | tuple[str, ...] = ()
+    order: tuple[str, ...] = ()
+    figure: Drawing | None = None
+    axis: Axis | None = None
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = ()
+    threads: Annotated[int, Field(ge=1)] = 1
+    gpus: Annotated[float, Field(ge=0)] = 0
+    search: Search = Search()
+    written_rows: tuple[Row, ...] = Field(default=(), alias="rows")
+
+    @field_validator("seeds", "datasets", "metrics", "order")
+    @classmethod
+    def _distinct(cls, values: tuple[object, ...]) -> tuple[object, ...]:
+        return _each_once(values)
+
+    @model_validator(mode="after")
+    def _keys_fit_the_kind(self) -> TableSpec:
+        for key in _NEEDED[self.kind]:
+            if not getattr(self, key):
+                raise ValueError(f"key {_written(key)!r} is missing: a table of kind {self.kind} needs it")
+        for key in _OF_KINDS:
+            if self.kind not in _OF_KINDS[key] and getattr(self, key) != type(self).model_fields[key].default:
+                raise ValueError(f"{_written(key)}: a table of kind {self.kind} has none; remove it")
+        if self.figure is not None and self.figure not in _DRAWINGS[self.kind]:
+            known = " or ".join(_DRAWINGS[self.kind])
+            raise ValueError(f"figure: a table of kind {self.kind} is drawn as {known}, not {self.figure}")
+        return self
+
+    @model_validator(mode="after")
+    def _rows_fit(self) -> TableSpec:
+        names = [row.name for row in self.written_rows]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"rows: {name!r} stands twice")
+        mentioned: list[tuple[str, str | None]] = [("reference", name) for name in self.references]
+        mentioned += [("baseline", name) for name in self.baselines] + [("order", name) for name in self.order]
+        mentioned += [(f"rows.{row.name}.starts_from", row.starts_from) for row in self.written_rows]
+        known = names if self.kind != "curve" else [row.name for row in self.rows]
+        for key, mention in mentioned:
+            among = names if key.startswith("rows.") else known
+            if mention is not None and mention not in among:
+                raise ValueError(f"{key}: no row {mention!r}{did_you_mean(mention, among)}")
+        for index, row in enumerate(self.written_rows):
+            _check_start(row, self.written_rows[:index], self.kind)
+        groups = [self.row(name).group for name in self.baselines]
+        for group in groups:
+            if groups.count(group) > 1:
+                raise ValueError(f"baseline: {group or 'the table'} has two; one a group is enough")
+        return self
+
+    @cached_property
+    def rows(self) -> tuple[Row, ...]:
+        """The rows that have cells: those of a curve stand once for each value, dataset counts in one row."""
+        if self.kind == "statistics":
+            return (Row(name=COUNTED),)
+        if self.axis is None:
+            return self.written_rows
+        fixed = {row.name for row in self.written_rows if row.fixed}
+        rows: list[Row] = []
+        for row in self.written_rows:
+            if row.fixed:
+                rows.append(row)
+                continue
+            for value in self.axis.values:
+                start = row.starts_from
+                moving = start is not None and start not in fixed
+                rows.append(self.axis.point(row, value, self.axis.name_at(str(start), value) if moving else start))
+        return tuple(rows)
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """The rows that others are compared with."""
+        return (self.reference,) if isinstance(self.reference, str) else self.reference
+
+    @property
+    def baselines(self) -> tuple[str, ...]:
+        """The rows that RelaImpr is taken against, one a group."""
+        return (self.baseline,) if isinstance(self.baseline, str) else self.baseline
+
+    @property
+    def drawing(self) -> Drawing:
+        """How the table is drawn."""
+        return self.figure or _DRAWINGS[self.kind][0]
+
+    @property
+    def alone(self) -> bool:
+        """Whether each trial needs its machine for itself."""
+        return self.kind == "timing"
+
+    def references_of(self, row: Row) -> tuple[str, ...]:
+        """Return the references of a row: those of its group, or where its group has none, of the rows without one."""
+        return self._in_group(self.references, row)
+
+    def baseline_of(self, row: Row) -> str | None:
+        """Return the baseline of a row: its group's, or where its group has none, that of the rows without one."""
+        return next(iter(self._in_group(self.baselines, row)), None)
+
+    def row(self, name: str) -> Row:
+        """Return the row of this name.
+
+        Raises:
+            InputError: there is none.
+        """
+        for row in self.rows:
+            if row.name == name:
+                return row
+        raise InputError(f"no row {name!r} in the table{did_you_mean(name, [row.name for row in self.rows])}")
+
+    def _in_group(self, names: tuple[str, ...], row: Row) -> tuple[str, ...]:
+        by_group: dict[str, list[str]] = {}
+        for name in names:
+            by_group.setdefault(self.row(name).group, []).append(name)
+        return tuple(by_group.get(row.group) or by_group.get("") or ())
+
+
+_NEEDED: dict[TableKind, tuple[str, ...]] = {
+    "cells": ("task", "seeds", "written_rows"),
+    "curve": ("task", "seeds", "written_rows", "axis"),
+    "timing": ("task", "seeds", "written_rows"),
+    "statistics": (),
+    "convergence": ("task", "seeds", "written_rows"),
+    "projection": ("task", "seeds", "written_rows"),
+}
+_DRAWINGS: dict[TableKind, tuple[Drawing, ...]] = {
+    "cells": ("seeds", "stages"),
+    "curve": ("curve",),
+    "timing": ("times", "scatter"),
+    "statistics": ("counts",),
+    "convergence": ("convergence",),
+    "projection": ("t_sne", "covariance"),
+}
+_MEASURED: tuple[TableKind, ...] = ("cells", "curve", "timing", "convergence", "projection")
+_SEARCHED: tuple[TableKind, ...] = ("cells", "curve", "convergence", "projection")
+_OF_KINDS: dict[str, tuple[TableKind, ...]] = {
+    "task": _MEASURED,
+    "seeds": _MEASURED,
+    "written_rows": _MEASURED,
+    "threads": _MEASURED,
+    "gpus": _MEASURED,
+    "reference": _MEASURED,
+    "search": _SEARCHED,
+    "baseline": ("cells", "curve"),
+    "order": ("cells",),
+    "figure": tuple(kind for kind, drawings in _DRAWINGS.items() if len(drawings) > 1),
+    "axis": ("curve",),
+}
+
+
+def _written(key: str) -> str:
+    return TableSpec.model_fields[key].alias or key
+
+
+def _each_once(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    twice = [value for value in values if values.count(value) > 1]
+    if twice:
+        raise ValueError(f"{twice[0]!r} stands twice")
+    return values
+
+
+def _check_start(row: Row, above: tuple[Row, ...], kind: TableKind) -> None:
+    """Check what a row starts from, and what goes only with a start or a kind."""
+    where = f"rows.{row.name}"
+    if row.fixed and kind != "curve":
+        raise ValueError(f"{where}.fixed: only rows of a curve are; remove it")
+    if row.pretrained_on:
+        _check_pretraining(row, where, kind)
+    if row.starts_from is None:
+        for key in ("shared_backbone", "evaluates"):
+            if getattr(row, key):
+                raise ValueError(f"{where}.{key}: goes with starts_from, which is missing")
+        return
+    if kind == "timing":
+        raise ValueError(f"{where}.starts_from: a timed trial trains for itself; give it the parameters of its start")
+    start = next((other for other in above if other.name == row.starts_from), None)
+    if start is None:
+        raise ValueError(f"{where}.starts_from: {row.starts_from!r} must stand above it")
+    if row.method is not None and start.method is None:
+        raise ValueError(f"{where}.starts_from: {row.starts_from!r} has no method, so it never runs")
+    if row.fixed and not start.fixed:
+        raise ValueError(f"{where}.starts_from: {row.starts_from!r} stands at every value; make it fixed too")
+    if row.evaluates and row.method != start.method:
+        raise ValueError(f"{where}.evaluates: {row.starts_from!r} is of method {start.method}; take the same one")
+
+
+def _check_pretraining(row: Row, where: str, kind: TableKind) -> None:
+    if row.starts_from is not None:
+        raise ValueError(f"{where}.pretrained_on: a row with starts_from has its start; remove one of the two")
+    if row.method is None:
+        raise ValueError(f"{where}.pretrained_on: a row without a method never runs; remove it")
+    if kind == "timing":
+        raise ValueError(f"{where}.pretrained_on: a timed trial trains for itself; remove it")
+    _each_once(row.pretrained_on)
+
+
+def find_table(name: str, results: Path) -> tuple[TableSpec, Path]:
+    """Read `results/<name>/table.yaml`; return it with its folder.
+
+    Raises:
+        InputError: no such table, or it cannot be used as written.
+    """
+    folder = results / name
+    if not (folder / "table.yaml").is_file():
+        known = sorted(str(path.parent.relative_to(results)) for path in results.glob("*/*/table.yaml"))
+        raise InputError(f"unknown table {name!r}{did_you_mean(name, known)}")
+    return load_yaml(folder / "table.yaml", TableSpec), folder
