@@ -207,6 +207,47 @@ class ColdStartMethod(nn.Module, ABC):
         """Learn from one warm block; `new_item_M` are all new items, whether or not the block has rows of them."""
 
 
+Validate = Callable[[], float]
+"""Scores the validation rows with the method as it is now, and returns its AUC."""
+
+
+class CtrMethod(nn.Module, ABC):
+    """A way to train a click-through-rate model. Built as `Method(backbone, **parameters)`.
+
+    The task calls `start_from` where the trial starts from another, then `fit`, and ranks by `forward`.
+    """
+
+    uses_unlabelled_rows: ClassVar[bool] = False
+    """Whether `fit` is given all rows, NaN standing for the labels that are hidden; else the labelled rows alone."""
+    needs_start: ClassVar[bool] = False
+    """Whether the method needs the checkpoint of a trial that it starts from."""
+
+    def __init__(self, backbone: CtrModel) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+    def start_from(self, state: Mapping[str, Tensor]) -> None:
+        """Take over the checkpoint of the trial that this one starts from; by default, all of the backbone.
+
+        Raises:
+            ValueError: the checkpoint is of another backbone.
+        """
+        load_backbone(self.backbone, backbone_state(state))
+
+    def checkpoint(self) -> dict[str, Tensor]:
+        """Return what another trial may start from: the backbone's state under `backbone.`, and what else there is."""
+        return {name: value.detach().clone() for name, value in self.state_dict().items()}
+
+    @abstractmethod
+    def fit(self, rows: RowSource, validate: Validate, *, seed: int, log: Log = no_log) -> int:
+        """Train on the rows and return the number of epochs that the kept parameters had."""
+
+    def forward(self, batch: CtrBatch) -> Tensor:
+        """Return logits [B]."""
+        logits_B: Tensor = self.backbone(batch)
+        return logits_B
+
+
 class NextItemModel(nn.Module, ABC):
     """A model that ranks the next item after a history. Built as `Model(items, history_length, **parameters)`.
 
@@ -251,3 +292,28 @@ def field_named(fields: Sequence[Field], name: str) -> Field:
         if field.name == name:
             return field
     raise KeyError(f"no field {name!r} among {[field.name for field in fields]}")
+
+
+def backbone_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the backbone's part of a method's checkpoint."""
+    prefix = "backbone."
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+
+
+def load_backbone(
+    backbone: CtrModel, state: Mapping[str, Tensor], *, part: Callable[[str], bool] | None = None
+) -> None:
+    """Load a backbone's checkpoint, or the part of it whose names are chosen.
+
+    Raises:
+        ValueError: the checkpoint is of another backbone.
+    """
+    own = backbone.state_dict()
+    chosen = {name: value for name, value in state.items() if part is None or part(name)}
+    try:
+        backbone.load_state_dict(own | chosen)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise ValueError(f"the checkpoint to start from does not fit this backbone: {reason}") from None
+    if not set(own) <= set(state):
+        raise ValueError("the checkpoint to start from does not fit this backbone: parameters are missing in it")

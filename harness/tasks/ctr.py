@@ -20,7 +20,7 @@ from harness.metrics.curves import precision_recall_points, roc_points
 from harness.metrics.log_loss import log_loss
 from harness.seeding import derive_seed, torch_seeded
 from harness.tasks.context import Context, Outcome
-from trainables.ctr.supervised import CtrMethod
+from trainables.base import CtrMethod
 
 
 class CtrSettings(BaseModel):

@@ -13,21 +13,24 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from trainables.base import Log, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, RowSource, no_log
-from trainables.cold_start.training import TrainingCurve
-from trainables.ctr.denoiser import FieldDenoiser, Weighting
-from trainables.ctr.supervised import (
+from trainables.base import (
     CtrMethod,
-    Supervised,
+    Log,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    RowSource,
     Validate,
-    adam,
     backbone_state,
-    check_rows,
     load_backbone,
-    train_epoch,
+    no_log,
 )
+from trainables.ctr.denoiser import FieldDenoiser, Weighting
+from trainables.ctr.supervised import Supervised, adam, check_rows, train_epoch
 from trainables.diffusion.discrete import SCHEDULES, Corruption, DiscreteDiffusion, KeepingSchedule
 from trainables.layers import EmbeddedCtrModel
+from trainables.loss_curve import LossCurve
 
 Transfer = Literal["all", "embeddings", "scoring_network", "none"]
 EMBEDDINGS = "embeddings."
@@ -126,7 +129,7 @@ class DGenCTRPretraining(CtrMethod):
             weight_decay=self.weight_decay,
             batch_size=self.batch_size,
             epochs=self.epochs,
-            curve=TrainingCurve(),
+            curve=LossCurve(),
             seed=seed,
             log=log,
         )
@@ -189,7 +192,7 @@ def pretrain(
     weight_decay: float,
     batch_size: int,
     epochs: int,
-    curve: TrainingCurve,
+    curve: LossCurve,
     seed: int,
     log: Log,
 ) -> None:

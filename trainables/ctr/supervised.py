@@ -1,13 +1,11 @@
-"""Methods of the task `ctr`, and the ordinary one: a backbone trained on labelled rows.
+"""The ordinary method of the task `ctr`: a backbone trained on labelled rows.
 
 Legend: B rows of a batch.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from typing import ClassVar
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -15,6 +13,7 @@ from torch import Tensor, nn
 
 from trainables.base import (
     CtrBatch,
+    CtrMethod,
     CtrModel,
     Log,
     NonNegativeFloat,
@@ -22,49 +21,10 @@ from trainables.base import (
     PositiveFloat,
     PositiveInt,
     RowSource,
+    Validate,
     no_log,
 )
-from trainables.cold_start.training import TrainingCurve
-
-Validate = Callable[[], float]
-"""Scores the validation rows with the method as it is now, and returns its AUC."""
-
-
-class CtrMethod(nn.Module, ABC):
-    """A way to train a click-through-rate model. Built as `Method(backbone, **parameters)`.
-
-    The task calls `start_from` where the trial starts from another, then `fit`, and ranks by `forward`.
-    """
-
-    uses_unlabelled_rows: ClassVar[bool] = False
-    """Whether `fit` is given all rows, NaN standing for the labels that are hidden; else the labelled rows alone."""
-    needs_start: ClassVar[bool] = False
-    """Whether the method needs the checkpoint of a trial that it starts from."""
-
-    def __init__(self, backbone: CtrModel) -> None:
-        super().__init__()
-        self.backbone = backbone
-
-    def start_from(self, state: Mapping[str, Tensor]) -> None:
-        """Take over the checkpoint of the trial that this one starts from; by default, all of the backbone.
-
-        Raises:
-            ValueError: the checkpoint is of another backbone.
-        """
-        load_backbone(self.backbone, backbone_state(state))
-
-    def checkpoint(self) -> dict[str, Tensor]:
-        """Return what another trial may start from: the backbone's state under `backbone.`, and what else there is."""
-        return {name: value.detach().clone() for name, value in self.state_dict().items()}
-
-    @abstractmethod
-    def fit(self, rows: RowSource, validate: Validate, *, seed: int, log: Log = no_log) -> int:
-        """Train on the rows and return the number of epochs that the kept parameters had."""
-
-    def forward(self, batch: CtrBatch) -> Tensor:
-        """Return logits [B]."""
-        logits_B: Tensor = self.backbone(batch)
-        return logits_B
+from trainables.loss_curve import LossCurve
 
 
 class Supervised(CtrMethod):
@@ -104,7 +64,7 @@ class Supervised(CtrMethod):
             FloatingPointError: a loss is not finite.
         """
         optimizer = adam(self.backbone, self.learning_rate, self.weight_decay)
-        curve = TrainingCurve()
+        curve = LossCurve()
         best, kept, state = -1.0, 0, {}
         for epoch in range(self.epochs):
             self.train()
@@ -133,7 +93,7 @@ def train_epoch(
     rows: RowSource,
     losses: Callable[[CtrBatch], dict[str, Tensor]],
     optimizer: torch.optim.Optimizer,
-    curve: TrainingCurve,
+    curve: LossCurve,
     batch_size: int,
     *,
     seed: int,
@@ -174,28 +134,3 @@ def check_rows(stage: str, rows: RowSource) -> None:
 def adam(module: nn.Module, learning_rate: float, weight_decay: float) -> torch.optim.Optimizer:
     """Return a fresh Adam of all parameters of a module."""
     return torch.optim.Adam(module.parameters(), lr=learning_rate, weight_decay=weight_decay, fused=True)
-
-
-def backbone_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the backbone's part of a method's checkpoint."""
-    prefix = "backbone."
-    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
-
-
-def load_backbone(
-    backbone: CtrModel, state: Mapping[str, Tensor], *, part: Callable[[str], bool] | None = None
-) -> None:
-    """Load a backbone's checkpoint, or the part of it whose names are chosen.
-
-    Raises:
-        ValueError: the checkpoint is of another backbone.
-    """
-    own = backbone.state_dict()
-    chosen = {name: value for name, value in state.items() if part is None or part(name)}
-    try:
-        backbone.load_state_dict(own | chosen)
-    except RuntimeError as error:
-        reason = str(error).splitlines()[-1].strip()
-        raise ValueError(f"the checkpoint to start from does not fit this backbone: {reason}") from None
-    if not set(own) <= set(state):
-        raise ValueError("the checkpoint to start from does not fit this backbone: parameters are missing in it")

@@ -23,10 +23,10 @@ from harness.labelled_rows import LabelledRows
 from harness.tasks import load_task
 from harness.tasks.context import Component, Context, Outcome, Purpose
 from harness.tasks.ctr import Ctr, CtrSettings
-from trainables.base import CtrBatch, RowSource, no_log
+from trainables.base import CtrBatch, CtrMethod, RowSource, Validate, no_log
 from trainables.ctr.deepfm import DeepFM
 from trainables.ctr.dgenctr import DGenCTR, DGenCTRPretraining
-from trainables.ctr.supervised import CtrMethod, Supervised, Validate
+from trainables.ctr.supervised import Supervised
 
 ROWS = 1500
 FAST: dict[type[CtrMethod], dict[str, Any]] = {

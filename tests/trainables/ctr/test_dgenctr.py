@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from tests.trainables.small_rows import FIELDS, small_rows
+from trainables.base import backbone_state
 from trainables.ctr.deepfm import DeepFM
 from trainables.ctr.dgenctr import EMBEDDINGS, DGenCTR, DGenCTRPretraining, Transfer
 from trainables.ctr.fm import FM
-from trainables.ctr.supervised import Supervised, backbone_state
+from trainables.ctr.supervised import Supervised
 from trainables.diffusion.discrete import Corruption
 
 ROWS = small_rows(300)
