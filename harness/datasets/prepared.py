@@ -10,6 +10,9 @@ Layout of `<data root>/prepared/<name>/`:
   `target`.
 
 All columns are int32, float32, or fixed-size lists of int32.
+
+That is the layout `tables`. Large interactions have the layout `parts`, in which rows are joined and packed (see the
+module `parts`); `items.parquet` has row i for item id i there too, and `count_<split>`, the item's rows in a split.
 """
 
 from __future__ import annotations
@@ -43,7 +46,8 @@ class FieldSchema(BaseModel):
 class SplitSchema(BaseModel):
     """A split: its number of rows, and whether a search may read it.
 
-    Of interactions, it is the rows of `rows.parquet` that hold `code` in `column`; of sequences, a file of its own.
+    Of interactions, it is the rows of `rows.parquet` that hold `code` in `column`, or in the layout `parts` all rows of
+    these `atoms`; of sequences, a file of its own.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -52,6 +56,7 @@ class SplitSchema(BaseModel):
     search: bool
     column: str = ""
     code: int = 0
+    atoms: tuple[str, ...] = ()
 
 
 class InputFile(BaseModel):
@@ -71,6 +76,7 @@ class Schema(BaseModel):
 
     name: str
     kind: Literal["interactions", "sequences"]
+    layout: Literal["tables", "parts"] = "tables"
     version: int
     hash: str
     note: str = ""
