@@ -42,6 +42,9 @@ _TUNE_ENVIRONMENT = {
     "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
 }
 
+TRIES = 3
+"""How often a trial is begun whose process or node dies; what a trial raises is in its record, and not tried again."""
+
 Watch = Callable[[Schedule], None]
 """Called whenever the schedule may have changed: a progress display."""
 
@@ -75,7 +78,11 @@ def run_sweep(schedule: Schedule, places: Places, capacity: Capacity, watch: Wat
         trainable,
         tune_config=tune.TuneConfig(search_alg=searcher, num_samples=-1, reuse_actors=True),
         run_config=tune.RunConfig(
-            storage_path=str(scratch), name="sweep", verbose=0, callbacks=[StepWatcher(lambda: watch(schedule))]
+            storage_path=str(scratch),
+            name="sweep",
+            verbose=0,
+            callbacks=[StepWatcher(lambda: watch(schedule))],
+            failure_config=tune.FailureConfig(max_failures=TRIES - 1),
         ),
     )
     try:

@@ -106,6 +106,19 @@ class Sleeps(LastItem):
         time.sleep(self.seconds)
 
 
+class Computes(LastItem):
+    """Keeps one core busy for this much CPU time."""
+
+    def __init__(self, items: int, history_length: int, *, seconds: NonNegativeFloat = 1.0) -> None:
+        super().__init__(items, history_length)
+        self.seconds = seconds
+
+    def prepare(self, train: SequenceSource) -> None:
+        factor, end = torch.ones(64, 64) / 64, time.process_time() + self.seconds
+        while time.process_time() < end:
+            factor = factor @ factor
+
+
 class ReadsTestData(LastItem):
     """Looks at the test split of the prepared dataset in this folder while a search trains it."""
 

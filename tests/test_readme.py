@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+import yaml
 
 from harness import cli
 from harness.datasets import catalog
@@ -15,6 +17,7 @@ from harness.table_specs import find_table
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```sh\n(.*?)```", README, flags=re.DOTALL)
+YAML = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", README, flags=re.DOTALL)]
 LINES = [line.split("#")[0].strip() for block in BLOCKS for line in block.splitlines()]
 INLINE = re.findall(r"`(diffbench [^`]+)`", README)
 COMMANDS = [line for line in [*LINES, *INLINE] if line.startswith("diffbench ")]
@@ -61,3 +64,22 @@ def test_every_dataset_it_names_is_in_the_catalog() -> None:
     named = set(re.findall(r"`((?:ml|amazon)-[a-z0-9-]+)`", README)) - {"-leave-one-out"}
     assert named
     assert named <= set(catalog.dataset_names())
+
+
+def test_ray_takes_the_cluster_of_machines() -> None:
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    (cluster,) = [document for document in YAML if "cluster_name" in document]
+    validate_config(prepare_config(cluster))
+
+
+def test_the_job_on_kubernetes_is_of_the_installed_ray_and_its_pods_share_a_volume() -> None:
+    (job,) = [document for document in YAML if document.get("kind") == "RayJob"]
+    cluster = job["spec"]["rayClusterSpec"]
+    assert version("ray").startswith(cluster["rayVersion"].rsplit(".", 1)[0])
+    groups = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
+    for pod in (group["template"]["spec"] for group in groups):
+        (container,) = pod["containers"]
+        assert {mount["name"] for mount in container["volumeMounts"]} == {volume["name"] for volume in pod["volumes"]}
+        home = next(entry["value"] for entry in container["env"] if entry["name"] == "DIFFBENCH_HOME")
+        assert home.startswith(container["volumeMounts"][0]["mountPath"])
