@@ -70,7 +70,10 @@ class InputFile(BaseModel):
 
 
 class Schema(BaseModel):
-    """What `schema.json` holds. `hash` covers the rows of all tables; `note` goes beside every result."""
+    """What `schema.json` holds. `hash` covers the rows of all tables; `note` goes beside every result.
+
+    `synthetic` data is generated: nothing measured on it stands beside a published number.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -80,6 +83,7 @@ class Schema(BaseModel):
     version: int
     hash: str
     note: str = ""
+    synthetic: bool = False
     inputs: tuple[InputFile, ...]
     fields: tuple[FieldSchema, ...] = ()
     items: int
