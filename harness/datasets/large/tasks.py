@@ -15,13 +15,19 @@ from harness.errors import DataError, DiffbenchError
 
 def call(function: Callable[..., Sequence[Any]], *arguments: Any, results: int) -> list[Any]:
     """Start a task that returns this many results, and return Ray's references to them."""
-    found = ray.remote(function).options(num_returns=results, num_cpus=1).remote(*arguments)
-    return list(found) if results > 1 else [found]
+    if results == 1:  # Ray would take the list of one for the result
+        return [call_one(_only, function, *arguments)]
+    return list(ray.remote(function).options(num_returns=results, num_cpus=1).remote(*arguments))
 
 
 def call_one(function: Callable[..., Any], *arguments: Any) -> Any:
     """Start a task, and return Ray's reference to its result."""
     return ray.remote(function).options(num_cpus=1).remote(*arguments)
+
+
+def _only(function: Callable[..., Sequence[Any]], *arguments: Any) -> Any:
+    (result,) = function(*arguments)
+    return result
 
 
 def get(references: Any) -> Any:
