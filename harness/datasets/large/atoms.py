@@ -74,12 +74,12 @@ def cold_start_atoms(protocol: ColdStart, count_I: NDArray[np.int64], items_I: N
         count_I: numbers of rows.
         items_I: how many items have each.
     """
-    hot_I = count_I > protocol.hot_above
+    hot_I = (count_I > protocol.hot_above) & (count_I >= 3 * protocol.block)
     pseudo_new = pseudo_new_count(np.repeat(count_I[hot_I], items_I[hot_I]))
     sizes: dict[tuple[str, ...], int] = {}
     for count, items in zip(count_I.tolist(), items_I.tolist(), strict=True):
         for split, rows in _rows_of(count, protocol.hot_above, protocol.block).items():
-            within = _rows_of(count, pseudo_new, protocol.block) or {"": count} if split == "base" else {"": rows}
+            within = _rows_of(count, pseudo_new, protocol.block) if split == "base" else {"": rows}
             for validation, some in within.items():
                 splits = _splits(split, validation)
                 sizes[splits] = sizes.get(splits, 0) + items * some
@@ -95,10 +95,10 @@ _ORDER = [*SPLIT_CODES, *(VALIDATION + split for split in SPLIT_CODES)]
 
 def _rows_of(count: int, hot_above: int, block: int) -> dict[str, int]:
     """Return how many of an item's rows are in each split; none for one that is left out."""
-    if count > hot_above:
-        return {"base": count}
     if count < 3 * block:
         return {}
+    if count > hot_above:
+        return {"base": count}
     return {"warm_a": block, "warm_b": block, "warm_c": block, "test": count - 3 * block}
 
 

@@ -42,7 +42,7 @@ from harness.datasets.large.selection import count_below, select
 from harness.datasets.large.synthesis.about import read_synthetic
 from harness.datasets.large.tasks import call, call_one, get, ray_for_data
 from harness.datasets.large.vocabularies import UserReport, answer_users, join_users, rank_values, send_values
-from harness.datasets.prepared import InputFile, PreparedDataset, Schema
+from harness.datasets.prepared import SYNTHETIC, InputFile, PreparedDataset, Schema
 from harness.datasets.raw import Say
 from harness.datasets.writing import replace_folder
 from harness.errors import DataError
@@ -112,8 +112,11 @@ def prepare_large(
         with ray_for_data(address, object_store_bytes(row_bytes)):
             preparation = _Preparation(dataset, raw, say, malformed_share, sizes or sizes_for(row_bytes))
             schema = preparation.write(partial)
-        update = {"inputs": tuple(inputs), "synthetic": about is not None, "note": _note(dataset, schema, about)}
-        schema = schema.model_copy(update=update)
+        facts = schema.facts | (
+            {} if about is None else {f"synthetic_{name}": about[name] for name in ("rows", "seed")}
+        )
+        update = {"synthetic": about is not None, "note": _note(dataset, schema, about), "facts": facts}
+        schema = schema.model_copy(update={**update, "inputs": tuple(inputs)})
         (partial / "schema.json").write_text(schema.model_dump_json(indent=2) + "\n", encoding="utf-8")
         replace_folder(partial, folder)
     except OSError as error:
@@ -127,7 +130,7 @@ def _note(dataset: LargeDataset, schema: Schema, about: Mapping[str, Any] | None
     """Return what goes beside every result: that the rows are generated, or how they differ from what is published."""
     notes = []
     if about is not None:
-        notes.append(f"synthetic: {about['rows']:,} generated rows, seed {about['seed']}, not {dataset.name} itself")
+        notes.append(f"{SYNTHETIC}: {about['rows']:,} generated rows, seed {about['seed']}, not {dataset.name} itself")
     else:
         measured = {**schema.facts, "users": schema.users, "items": schema.items}
         measured |= {split: known.rows for split, known in schema.splits.items()}
@@ -384,11 +387,11 @@ class _Preparation:
             "malformed_lines": self._malformed,
         }
         if isinstance(self.dataset.protocol, ColdStart):
-            hot = count_I > self.dataset.protocol.hot_above
             out = count_I < 3 * self.dataset.protocol.block
+            hot = ~out & (count_I > self.dataset.protocol.hot_above)
             facts["hot_items"] = int(items_I[hot].sum())
             facts["new_items"] = int(items_I[~hot & ~out].sum())
-            facts["left_out_items"] = int(items_I[~hot & out].sum())
+            facts["left_out_items"] = int(items_I[out].sum())
             facts["largest_count"] = int(count_I[-1])
         return facts
 

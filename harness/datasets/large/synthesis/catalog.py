@@ -31,7 +31,7 @@ SYNTHESES: Mapping[str, Synthesis] = {
         profiles=cikm.cikm_profiles,
     ),
 }
-_OBJECT_STORE_BYTES = 512 << 20
+_OBJECT_STORE_BYTES, _ROW_BYTES = 512 << 20, 12
 
 
 def synthesize(
@@ -46,5 +46,6 @@ def synthesize(
     if name not in SYNTHESES:
         raise InputError(f"{name!r} cannot be generated{did_you_mean(name, SYNTHESES)}")
     synthesis = SYNTHESES[name]
-    with ray_for_data(address, _OBJECT_STORE_BYTES):
-        return write_synthetic(folder, name, synthesis, rows or synthesis.rows, seed, say)
+    rows = synthesis.rows if rows is None else rows
+    with ray_for_data(address, _OBJECT_STORE_BYTES + _ROW_BYTES * rows):
+        return write_synthetic(folder, name, synthesis, rows, seed, say)

@@ -7,7 +7,7 @@ rows have as many fewer users, items, categories, shops and brands.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -44,7 +44,7 @@ def cikm_world(rows: int, seed: int) -> World:
         item_fields={name: dealt(random, items, scaled(number, share)) for name, number in ITEM_VALUES.items()},
         user_rows=log_normal(rows, users, USER_SIGMA),
         item_rows=long_tail(rows, items, ITEM_TAIL),
-        positions=1,
+        position_shares=(1.0,),
     )
 
 
@@ -69,13 +69,13 @@ def cikm_rows(world: World, first: int, after: int) -> tuple[Any, NDArray[np.flo
     return table, logit_R, bought_R
 
 
-def cikm_profiles(world: World) -> dict[str, Iterator[str]]:
-    """Return the lines of `item.csv` and `user.csv`, in no order."""
+def cikm_profiles(world: World) -> dict[str, Any]:
+    """Return the lines of `item.csv` and `user.csv` as Arrow tables, in no order."""
     random = np.random.default_rng([world.seed, 3])
-    items = [field + 1 for field in world.item_fields.values()]
-    return {ITEM_FILE: _lines(items, random), USER_FILE: _lines(list(world.user_fields.values()), random)}
+    items = {name: values + 1 for name, values in world.item_fields.items()}
+    return {ITEM_FILE: _lines("item", items, random), USER_FILE: _lines("user", world.user_fields, random)}
 
 
-def _lines(fields: list[NDArray[np.int64]], random: np.random.Generator) -> Iterator[str]:
-    for place in random.permutation(len(fields[0])).tolist():
-        yield f"{place + 1},{','.join(str(int(field[place])) for field in fields)}\n"
+def _lines(key: str, fields: Mapping[str, NDArray[np.int64]], random: np.random.Generator) -> Any:
+    number = len(next(iter(fields.values())))
+    return pa.table({key: np.arange(1, number + 1), **fields}).take(random.permutation(number))

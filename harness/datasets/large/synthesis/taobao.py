@@ -8,7 +8,6 @@ new item in 50,000 rows. The number of brands, and how often users and categorie
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -75,7 +74,7 @@ def taobao_world(rows: int, seed: int) -> World:
         item_fields=ad_fields,
         user_rows=log_normal(rows, users, USER_SIGMA),
         item_rows=long_tail(rows, ads, AD_TAIL),
-        positions=len(POSITIONS),
+        position_shares=POSITION_SHARES,
     )
     return replace(world, user_fields=user_fields)
 
@@ -103,25 +102,25 @@ def taobao_rows(world: World, first: int, after: int) -> tuple[Any, NDArray[np.f
     return table, logit_R, click_R
 
 
-def taobao_profiles(world: World) -> dict[str, Iterator[str]]:
-    """Return the lines of `ad_feature.csv` and `user_profile.csv`, in no order."""
+def taobao_profiles(world: World) -> dict[str, Any]:
+    """Return the lines of `ad_feature.csv` and `user_profile.csv` as Arrow tables, in no order."""
     random = np.random.default_rng([world.seed, 3])
     return {AD_FILE: _ad_lines(world, random), USER_FILE: _user_lines(world, random)}
 
 
-def _ad_lines(world: World, random: np.random.Generator) -> Iterator[str]:
-    ads = len(world.item_after)
+def _ad_lines(world: World, random: np.random.Generator) -> Any:
+    ads = world.items
     price_I = np.clip(np.round(np.exp(random.normal(5.3, 1.6, ads)), 2), CHEAPEST, DEAREST)
     price_I[:2] = CHEAPEST, DEAREST
-    fields = [world.item_fields[name] + 1 for name in ("cate_id", "campaign_id", "customer", "brand")]
-    for ad in random.permutation(ads).tolist():
-        category, campaign, customer, brand = (int(field[ad]) for field in fields)
-        yield f"{ad + 1},{category},{campaign},{customer},{brand or 'NULL'},{float(price_I[ad])}\n"
+    fields = {name: pa.array(values + 1, mask=values == EMPTY) for name, values in world.item_fields.items()}
+    fields["brand"] = fields["brand"].cast(pa.string()).fill_null("NULL")
+    price = pa.array([repr(price) for price in price_I.tolist()])  # 170.0, where Arrow would write 170
+    lines = pa.table({"adgroup_id": np.arange(1, ads + 1), **fields, "price": price})
+    return lines.take(random.permutation(ads))
 
 
-def _user_lines(world: World, random: np.random.Generator) -> Iterator[str]:
-    known_U = np.flatnonzero(world.user_fields["cms_segid"] != NO_PROFILE)
-    fields = [world.user_fields[name] for name in USER_VALUES]
-    for user in random.permutation(known_U).tolist():
-        values = ("" if (value := int(field[user])) < 0 else str(value) for field in fields)
-        yield f"{user + 1},{','.join(values)}\n"
+def _user_lines(world: World, random: np.random.Generator) -> Any:
+    known_U = random.permutation(np.flatnonzero(world.user_fields["cms_segid"] != NO_PROFILE))
+    fields = {name: values[known_U] for name, values in world.user_fields.items()}
+    empty = {name: pa.array(values, mask=values == EMPTY) for name, values in fields.items()}
+    return pa.table({"userid": known_U + 1, **empty})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,7 @@ class Synthesis:
         headers: of each file that has one.
         world: makes the world of this many rows, from a seed.
         lines: returns some lines of the row file as an Arrow table, their logits and labels.
-        profiles: returns the lines of the other files.
+        profiles: returns the lines of the other files as Arrow tables.
     """
 
     rows: int
@@ -50,7 +50,7 @@ class Synthesis:
     headers: dict[str, str]
     world: Callable[[int, int], World]
     lines: RowWriter
-    profiles: Callable[[World], dict[str, Iterator[str]]]
+    profiles: Callable[[World], dict[str, Any]]
 
 
 def write_synthetic(folder: Path, name: str, synthesis: Synthesis, rows: int, seed: int, say: Say) -> dict[str, Any]:
@@ -83,8 +83,7 @@ def chunk_bytes(lines: RowWriter, world: World, first: int, after: int) -> list[
     """Return the text of some rows, and how many positives and negatives have a logit in each bin, int64 [2, bins]."""
     table, logit_R, label_R = lines(world, first, after)
     sink = pa.BufferOutputStream()
-    options = pa.csv.WriteOptions(include_header=False, quoting_style="none", batch_size=_LINES)
-    pa.csv.write_csv(table, sink, options)
+    pa.csv.write_csv(table, sink, _without_header())
     bin_R = (sigmoid(logit_R.astype(np.float64) / 2) * _BINS).astype(np.int64)
     bins = [np.bincount(bin_R[mask_R], minlength=_BINS) for mask_R in (label_R, ~label_R)]
     return [np.frombuffer(sink.getvalue(), dtype=np.uint8), np.array(bins)]
@@ -96,6 +95,10 @@ def binned_auc(bins: NDArray[np.int64]) -> float:
     below = np.cumsum(negative) - negative
     pairs = positive.sum() * negative.sum()
     return float((positive * (below + negative / 2)).sum() / pairs) if pairs else float("nan")
+
+
+def _without_header() -> Any:
+    return pa.csv.WriteOptions(include_header=False, quoting_style="none", batch_size=_LINES)
 
 
 def _write(folder: Path, name: str, synthesis: Synthesis, rows: int, seed: int, say: Say) -> dict[str, Any]:
@@ -116,16 +119,16 @@ def _write(folder: Path, name: str, synthesis: Synthesis, rows: int, seed: int, 
             if after * 10 // rows > (after - CHUNK_ROWS) * 10 // rows:
                 say(f"{synthesis.row_file}: {after:,} of {rows:,} rows")
     for file_name, lines in synthesis.profiles(world).items():
-        with (folder / file_name).open("w", encoding="utf-8", newline="\n") as text_file:
-            text_file.write(synthesis.headers.get(file_name, ""))
-            text_file.writelines(lines)
-        say(f"{file_name} is written")
+        with (folder / file_name).open("wb") as file:
+            file.write(synthesis.headers.get(file_name, "").encode())
+            pa.csv.write_csv(lines, file, _without_header())
+        say(f"{file_name}: {lines.num_rows:,} lines")
     return {
         "dataset": name,
         "rows": rows,
         "seed": seed,
-        "users": len(world.user_after),
-        "items": len(world.item_after),
+        "users": world.users,
+        "items": world.items,
         "positives": int(bins[0].sum()),
         "rate": round(float(bins[0].sum() / rows), 6),
         "planted_auc": round(binned_auc(bins), 6),
