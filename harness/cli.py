@@ -75,6 +75,12 @@ def data_prepare(
     accept_unknown: Annotated[
         bool, typer.Option("--accept-unknown", help="Take raw files whose checksums are not known.")
     ] = False,
+    malformed_share: Annotated[
+        float, typer.Option(min=0, max=1, help="Of a large dataset: more malformed lines than this share are an error.")
+    ] = 0.001,
+    address: Annotated[
+        str | None, typer.Option(help="Of a large dataset: a Ray cluster's host:port; RAY_ADDRESS works too.")
+    ] = None,
 ) -> None:
     """Turn raw files, downloaded where they can be, into Parquet with a schema."""
     with quick_imports():
@@ -84,11 +90,38 @@ def data_prepare(
     for name in names:
         catalog.find(name)
     for name in names:
-        prepared = catalog.prepare(name, here.data, raw, progress=_say, accept_unknown=accept_unknown)
+        prepared = catalog.prepare(
+            name,
+            here.data,
+            raw,
+            progress=_say,
+            accept_unknown=accept_unknown,
+            malformed_share=malformed_share,
+            address=address,
+        )
         splits = ", ".join(f"{split} {size.rows:,}" for split, size in prepared.schema.splits.items())
         print(f"{name}: {splits}; hash {prepared.hash[:12]}; {prepared.folder}")
         if prepared.schema.note:
             print(f"{name}: note: {prepared.schema.note}")
+
+
+@data_app.command("synthesize")
+def data_synthesize(
+    name: Annotated[str, typer.Argument(help="taobao or cikm.")],
+    to: Annotated[Path, typer.Option(help="The folder for the files.")],
+    rows: Annotated[int | None, typer.Option(help="How many; by default as many as the official file has.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="What the files depend on beside the rows.")] = 0,
+    address: Annotated[str | None, typer.Option(help="A Ray cluster's host:port; RAY_ADDRESS works too.")] = None,
+) -> None:
+    """Write generated files in a large dataset's official format, with a click model whose best AUC is known."""
+    with quick_imports():
+        from harness.datasets.large.synthesis.catalog import synthesize
+
+    about = synthesize(name, to, _say, rows=rows, seed=seed, address=address)
+    print(
+        f"{name}: synthetic: {about['rows']:,} rows, {about['users']:,} users, {about['items']:,} items, rate"
+        f" {about['rate']:.4f}; best possible AUC {about['planted_auc']:.4f}; {to}"
+    )
 
 
 @data_app.command("verify")

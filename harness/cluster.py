@@ -47,7 +47,11 @@ class Slots:
 
 @contextlib.contextmanager
 def connected(
-    address: str | None = None, *, cpus: int | None = None, checkout: Path | None = None
+    address: str | None = None,
+    *,
+    cpus: int | None = None,
+    checkout: Path | None = None,
+    object_store_bytes: int | None = None,
 ) -> Iterator[Capacity]:
     """Connect to the cluster at `address`, or `RAY_ADDRESS`, or start one on this machine; leave it afterwards.
 
@@ -55,6 +59,8 @@ def connected(
         address: `host:port` of a running cluster's head, or None.
         cpus: logical CPUs of a cluster that is started here; all of them by default.
         checkout: the folder that a remote cluster's workers need, shipped by Ray's `runtime_env`.
+        object_store_bytes: for work on data, without trials: the shared memory of a cluster that is started here, and
+            workers import nothing beforehand.
 
     Raises:
         ClusterError: the cluster cannot be reached, or runs another version of Ray or Python.
@@ -68,11 +74,15 @@ def connected(
 
     quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
     workers = {"worker_process_setup_hook": f"{__name__}.{prepare_worker.__name__}"}
+    meanwhile: Any = _imported_meanwhile()
+    if object_store_bytes is not None:
+        workers, meanwhile = {}, contextlib.nullcontext()
     try:
-        with quick_imports(), _imported_meanwhile():
+        with quick_imports(), meanwhile:
             if address is None:
                 # An explicit "local" never joins a cluster that happens to run here.
-                ray.init("local", num_cpus=cpus, include_dashboard=False, runtime_env=workers, **quiet)
+                here: dict[str, Any] = {"num_cpus": cpus, "object_store_memory": object_store_bytes}
+                ray.init("local", include_dashboard=False, runtime_env=workers, **here, **quiet)
             else:
                 ray.init(address, runtime_env=workers | _shipped(checkout), **quiet)
     except (ConnectionError, RuntimeError, ValueError) as error:

@@ -16,15 +16,17 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 
 import harness.datasets
+from harness.datasets.large.description import MALFORMED_SHARE, LargeDataset
+from harness.datasets.large.verification import verify_large
 from harness.datasets.prepared import PreparedDataset, open_prepared
-from harness.datasets.raw import Dataset, KnownFile, Layout, RawFile, RawFiles, Say, check_lines, read_raw
+from harness.datasets.raw import Dataset, KnownFile, Layout, RawFile, RawFiles, Say, check_lines, input_file, read_raw
 from harness.datasets.writing import Contents, exclusive, read_table, row_hash, write_prepared
 from harness.errors import DataError, InputError, did_you_mean
 
 
 @cache
-def _datasets() -> Mapping[str, Dataset]:
-    found: dict[str, Dataset] = {}
+def _datasets() -> Mapping[str, Dataset | LargeDataset]:
+    found: dict[str, Dataset | LargeDataset] = {}
     for module in pkgutil.iter_modules(harness.datasets.__path__):
         if module.name != "catalog":
             for dataset in getattr(importlib.import_module(f"harness.datasets.{module.name}"), "DATASETS", ()):
@@ -37,7 +39,7 @@ def dataset_names() -> tuple[str, ...]:
     return tuple(_datasets())
 
 
-def find(name: str) -> Dataset:
+def find(name: str) -> Dataset | LargeDataset:
     """Return a dataset.
 
     Raises:
@@ -80,6 +82,8 @@ def prepare(
     progress: Say | None = None,
     *,
     accept_unknown: bool = False,
+    malformed_share: float = MALFORMED_SHARE,
+    address: str | None = None,
 ) -> PreparedDataset:
     """Prepare a dataset, unless that is done already from the same files by the same version.
 
@@ -87,12 +91,17 @@ def prepare(
     then they are taken when they give known rows, or, where a dataset allows it, with a note that goes beside every
     result. With `accept_unknown` any file that can be read is taken, with the note.
 
+    Large datasets are prepared by Ray; their files are taken whatever their counts, which are noted where they differ
+    from the published ones.
+
     Args:
         name: the dataset.
         data_root: where prepared data, and downloads, go.
         raw: a folder that holds the dataset's raw files, or its raw folder.
         progress: told what is being done.
         accept_unknown: take files whose checksums, lines or counts are not the known ones.
+        malformed_share: of a large dataset, more malformed lines than this share of a file's are an error.
+        address: of a large dataset, the Ray cluster that prepares it; one is started on this machine by default.
 
     Raises:
         InputError: there is no dataset of this name.
@@ -103,24 +112,46 @@ def prepare(
     say = progress or (lambda line: None)
     try:
         with exclusive(folder.parent / f".{name}.lock"):
-            return _prepare(dataset, folder, data_root, raw, say, accept_unknown)
+            done = _done_without_raw_files(dataset, data_root, raw)
+            if done:
+                return done
+            place, layout = _locate(dataset, data_root, raw, say)
+            if isinstance(dataset, LargeDataset):
+                return _prepare_large(dataset, folder, place, say, malformed_share, address)
+            return _prepare(dataset, folder, place, layout, say, accept_unknown)
     except OSError as error:
         raise DataError(f"{folder}: cannot be written ({error.strerror or error}); nothing was kept") from None
 
 
-def _prepare(
-    dataset: Dataset, folder: Path, data_root: Path, raw: Path | None, say: Say, accept_unknown: bool
+def _done_without_raw_files(
+    dataset: Dataset | LargeDataset, data_root: Path, raw: Path | None
+) -> PreparedDataset | None:
+    """Return the dataset if it is prepared and no raw files are there to compare."""
+    if raw is not None or any(_layouts_in(dataset, place) for place in _raw_folders(dataset, data_root, None)):
+        return None
+    return _prepared_or_none(dataset, _prepared_folder(dataset, data_root))
+
+
+def _prepare_large(
+    dataset: LargeDataset, folder: Path, place: Path, say: Say, malformed_share: float, address: str | None
 ) -> PreparedDataset:
-    done = _prepared_or_none(dataset, data_root)
-    if (
-        done
-        and raw is None
-        and not any(_layouts_in(dataset, place) for place in _raw_folders(dataset, data_root, None))
-    ):
+    say(f"reading {place}")
+    inputs = [input_file(place / name) for name in dataset.layouts[0]]
+    done = _prepared_or_none(dataset, folder)
+    if done and list(done.schema.inputs) == inputs:
         return done
-    place, layout = _locate(dataset, data_root, raw, say)
+    _remove_leftovers(folder)
+    from harness.datasets.large.preparation import prepare_large  # Ray is imported where it is needed only
+
+    return prepare_large(folder, dataset, place, say, inputs=inputs, malformed_share=malformed_share, address=address)
+
+
+def _prepare(
+    dataset: Dataset, folder: Path, place: Path, layout: Layout, say: Say, accept_unknown: bool
+) -> PreparedDataset:
     files = read_raw(place, layout)
     inputs = [file.input() for file in files.values()]
+    done = _prepared_or_none(dataset, folder)
     if done and list(done.schema.inputs) == inputs:
         return done
     say(f"reading {place}")
@@ -137,7 +168,7 @@ def _remove_leftovers(folder: Path) -> None:
             shutil.rmtree(leftover, ignore_errors=True)
 
 
-def find_raw_file(dataset: Dataset, file: str, data_root: Path) -> RawFile:
+def find_raw_file(dataset: Dataset | LargeDataset, file: str, data_root: Path) -> RawFile:
     """Read one raw file of a dataset, from wherever its raw files may be.
 
     Raises:
@@ -163,6 +194,8 @@ def verify(name: str, data_root: Path) -> list[str]:
     try:
         prepared = open_dataset(name, data_root)
         schema = prepared.schema
+        if schema.layout == "parts":
+            return verify_large(prepared)
         names = ("rows", "users", "items") if schema.kind == "interactions" else tuple(schema.splits)
         tables = {table: read_table(prepared.folder / f"{table}.parquet") for table in names}
     except DataError as error:
@@ -218,7 +251,7 @@ def _with_note(contents: Contents, note: str) -> Contents:
     return Contents(**{**vars(contents), "note": "; ".join(part for part in (note, contents.note) if part)})
 
 
-def _different_counts(dataset: Dataset, measured: Mapping[str, int]) -> list[str]:
+def _different_counts(dataset: Dataset | LargeDataset, measured: Mapping[str, int]) -> list[str]:
     return [
         f"{what.replace('_', ' ')}: {measured.get(what, 0):,}, {expected:,} expected"
         for what, expected in dataset.facts.items()
@@ -226,18 +259,19 @@ def _different_counts(dataset: Dataset, measured: Mapping[str, int]) -> list[str
     ]
 
 
-def _prepared_folder(dataset: Dataset, data_root: Path) -> Path:
+def _prepared_folder(dataset: Dataset | LargeDataset, data_root: Path) -> Path:
     return data_root / "prepared" / dataset.name
 
 
-def _prepared_or_none(dataset: Dataset, data_root: Path) -> PreparedDataset | None:
+def _prepared_or_none(dataset: Dataset | LargeDataset, folder: Path) -> PreparedDataset | None:
     try:
-        return open_dataset(dataset.name, data_root)
+        prepared = open_prepared(folder)
     except DataError:
         return None
+    return prepared if prepared.schema.version == dataset.version else None
 
 
-def _raw_folders(dataset: Dataset, data_root: Path, raw: Path | None) -> Iterator[Path]:
+def _raw_folders(dataset: Dataset | LargeDataset, data_root: Path, raw: Path | None) -> Iterator[Path]:
     """Yield the folders that may hold the raw files; only those that the caller names, if any."""
     if raw is not None:
         yield from (raw, raw / dataset.folder, raw / PurePosixPath(dataset.folder).name)
@@ -247,14 +281,14 @@ def _raw_folders(dataset: Dataset, data_root: Path, raw: Path | None) -> Iterato
     yield data_root / "raw" / dataset.folder
 
 
-def _layouts_in(dataset: Dataset, folder: Path) -> list[Layout]:
+def _layouts_in(dataset: Dataset | LargeDataset, folder: Path) -> list[Layout]:
     """Return the layouts of which this folder has any file, complete ones first."""
     there = {id(layout): sum((folder / name).is_file() for name in layout) for layout in dataset.layouts}
     some = [layout for layout in dataset.layouts if there[id(layout)]]
     return sorted(some, key=lambda layout: there[id(layout)] < len(layout))
 
 
-def _locate(dataset: Dataset, data_root: Path, raw: Path | None, say: Say) -> tuple[Path, Layout]:
+def _locate(dataset: Dataset | LargeDataset, data_root: Path, raw: Path | None, say: Say) -> tuple[Path, Layout]:
     folders = list(_raw_folders(dataset, data_root, raw))
     for folder in folders:
         layouts = _layouts_in(dataset, folder)

@@ -56,7 +56,12 @@ def validation_split_rows(
 def pseudo_new_bound(item_R: NDArray[Any]) -> int:
     """Return N': the smallest count such that at least a fifth of these items occur at most that often."""
     count_I = np.bincount(item_R)
-    ordered = np.sort(count_I[count_I > 0])
+    return pseudo_new_count(count_I[count_I > 0])
+
+
+def pseudo_new_count(count_I: NDArray[Any]) -> int:
+    """Return N' from the numbers of rows of the hot items; 0 where there is none."""
+    ordered = np.sort(count_I)
     return int(ordered[-(-len(ordered) // PSEUDO_NEW_SHARE) - 1]) if len(ordered) else 0
 
 

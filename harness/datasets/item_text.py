@@ -30,6 +30,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from harness.datasets import catalog
 from harness.datasets.encoder import encode
+from harness.datasets.large.description import LargeDataset
 from harness.datasets.prepared import PreparedDataset
 from harness.datasets.raw import Dataset, ItemTextFile, RawFile
 from harness.datasets.writing import Table, exclusive, read_table, replace_folder, row_hash, write_table
@@ -168,7 +169,7 @@ def _item_rows(dataset: PreparedDataset) -> tuple[RawFile, list[dict[str, str]]]
     return file, read_items(file, wanted, dataset.schema.items)
 
 
-def _catalog_entry(dataset: PreparedDataset) -> Dataset | None:
+def _catalog_entry(dataset: PreparedDataset) -> Dataset | LargeDataset | None:
     return catalog.find(dataset.name) if dataset.name in catalog.dataset_names() else None
 
 

@@ -26,6 +26,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from harness.errors import DataError
 from trainables.base import Field, FieldKind, FieldRole
 
+SYNTHETIC = "synthetic"
+"""What the note of generated data begins with: nothing measured on it stands beside a published number."""
+
 
 class FieldSchema(BaseModel):
     """One input field; see `trainables.base.Field`."""
@@ -70,7 +73,10 @@ class InputFile(BaseModel):
 
 
 class Schema(BaseModel):
-    """What `schema.json` holds. `hash` covers the rows of all tables; `note` goes beside every result."""
+    """What `schema.json` holds. `hash` covers the rows of all tables; `note` goes beside every result.
+
+    `synthetic` says that the rows are generated; then the note begins with `SYNTHETIC`.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -80,6 +86,7 @@ class Schema(BaseModel):
     version: int
     hash: str
     note: str = ""
+    synthetic: bool = False
     inputs: tuple[InputFile, ...]
     fields: tuple[FieldSchema, ...] = ()
     items: int

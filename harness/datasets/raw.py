@@ -21,6 +21,8 @@ from harness.datasets.prepared import InputFile
 from harness.datasets.writing import Contents
 from harness.errors import DataError
 
+_PIECE = 1 << 22
+
 Say = Callable[[str], None]
 """Shows one line of progress."""
 
@@ -108,6 +110,23 @@ class Dataset:
     download: Callable[[Path, Say], None] | None = None
     version: int = 1
     item_text: ItemTextFile | None = None
+
+
+def input_file(path: Path) -> InputFile:
+    """Return what the schema records of a raw file, reading it piece by piece.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    digest, size = hashlib.sha256(), 0
+    try:
+        with path.open("rb") as file:
+            while piece := file.read(_PIECE):
+                digest.update(piece)
+                size += len(piece)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
+    return InputFile(file=path.name, sha256=digest.hexdigest(), bytes=size)
 
 
 def read_raw(folder: Path, layout: Layout) -> RawFiles:

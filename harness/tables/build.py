@@ -6,6 +6,7 @@ import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
+from harness.datasets.prepared import SYNTHETIC
 from harness.measured import Measured
 from harness.projections import Projection
 from harness.statistics import (
@@ -45,7 +46,8 @@ def build_table(
 ) -> Table:
     """Put a table together.
 
-    Trials of rows, datasets or seeds that the table does not ask for are left out.
+    Trials of rows, datasets or seeds that the table does not ask for are left out. Where trials ran on generated data,
+    their dataset has no published cells, no verdicts, and no part in the paper's order.
 
     Args:
         spec: what the table asks for.
@@ -58,6 +60,7 @@ def build_table(
         InputError: a tolerance is neither a number nor a percentage.
     """
     trials = TableTrials(spec, measured)
+    generated = {dataset for (dataset, _, _) in trials if _on_generated_data(trials, dataset)}
     at_hand = {*available_datasets, *(dataset for dataset, _, _ in trials)}
     cells: dict[Key, Cell] = {}
     provenance: dict[tuple[str, str], tuple[Provenance, ...]] = {}
@@ -70,14 +73,21 @@ def build_table(
             if not groups:
                 status[dataset, row.name] = "not run" if at_hand >= {dataset, *row.pretrained_on} else "no data"
             for metric in spec.metrics:
-                printed = published.get((dataset, row.name, metric))
+                printed = None if dataset in generated else published.get((dataset, row.name, metric))
                 ours = {group[2]: _measurement(spec, trials, group, metric, printed) for group in groups}
                 cells[dataset, row.name, metric] = Cell(printed, "", ours)
     compared = tuple(_comparisons(spec, trials))
-    ordered = tuple(claims(spec, lambda *cell: paired_difference(trials, *cell)))
+    claimed = claims(spec, lambda *cell: paired_difference(trials, *cell))
+    ordered = tuple(claim for claim in claimed if claim.dataset not in generated)
     curves = {group: own for group in trials if (own := trials.curves(group))}
     shown = {one.place: one for one in projections if one.trial_id in trials.ids(one.place)}
     return Table(spec, _with_places(spec, cells), compared, provenance, status, ordered, curves, shown)
+
+
+def _on_generated_data(trials: TableTrials, dataset: str) -> bool:
+    return any(
+        trial.data_note.startswith(SYNTHETIC) for group in trials if group[0] == dataset for trial in trials[group]
+    )
 
 
 def _measurement(

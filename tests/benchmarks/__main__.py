@@ -19,6 +19,7 @@ from tests.benchmarks import (
     bench_memory,
     bench_next_item,
     bench_sweep,
+    bench_synthesis,
 )
 
 
@@ -32,6 +33,7 @@ def main(data_root: Path) -> None:
     bench_dgenctr.main(data_root)
     bench_next_item.main(data_root)
     bench_sweep.main()
+    bench_synthesis.main()
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Dataset]:
 def test_the_names() -> None:
     categories = ("beauty", "sports", "toys")
     names = {"ml-100k", "ml-1m", "ml-100k-ctr", "ml-1m-ctr", *(f"amazon-{name}" for name in categories)}
-    names |= {"avazu", "avazu-sample", "criteo", "criteo-sample"}
+    names |= {"avazu", "avazu-sample", "criteo", "criteo-sample", "cikm", "cikm-ctr", "taobao", "taobao-ctr"}
     assert set(catalog.dataset_names()) == names | {f"amazon-{name}-leave-one-out" for name in categories}
     for name in catalog.dataset_names():
         assert catalog.find(name).name == name

@@ -3,6 +3,7 @@ import math
 import numpy as np
 import pytest
 from table_example import (
+    BASE,
     SHIFT,
     cold_start_published,
     cold_start_spec,
@@ -172,3 +173,19 @@ def test_tolerance(tolerance, metric, expected):
 def test_a_tolerance_that_is_no_number_is_refused():
     with pytest.raises(InputError, match="tolerance of cold/auc: 'tight' is neither a number nor like '10%'"):
         build_table(cold_start_spec(tolerance={"auc": "tight"}), cold_start_published(), cold_start_trials())
+
+
+def test_generated_data_stands_beside_no_published_number():
+    generated = [
+        trial(row, seed, BASE + seed / 100, dataset="taobao", data_note="synthetic: 1,000 generated rows, seed 0")
+        for row in ("DeepFM", "Ours(DeepFM)")
+        for seed in range(3)
+    ]
+    table = build_table(cold_start_spec(), cold_start_published(), [*cold_start_trials(), *generated])
+    of_generated = [cell for (dataset, _, _), cell in table.cells.items() if dataset == "taobao"]
+    assert all(cell.published is None and cell.published_place == "" for cell in of_generated)
+    assert table.cell("taobao", "DeepFM", "cold/auc").measured["tuned"].summary.n == 3
+    assert table.verdict("taobao", "DeepFM", "cold/auc", "tuned") == ""
+    assert {claim.dataset for claim in table.order} <= {"ml-1m"}
+    assert table.provenance["taobao", "DeepFM"][0].data_notes == ("synthetic: 1,000 generated rows, seed 0",)
+    assert table.cell("ml-1m", "DeepFM", "cold/auc").published is not None

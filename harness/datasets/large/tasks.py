@@ -1,0 +1,59 @@
+"""Calling functions as Ray tasks of several results, and what a user sees when one fails."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import ray
+
+from harness.cluster import connected
+from harness.errors import DataError, DiffbenchError
+
+
+def call(function: Callable[..., Sequence[Any]], *arguments: Any, results: int) -> list[Any]:
+    """Start a task that returns this many results, and return Ray's references to them."""
+    if results == 1:  # Ray would take the list of one for the result
+        return [call_one(_only, function, *arguments)]
+    return list(ray.remote(function).options(num_returns=results, num_cpus=1).remote(*arguments))
+
+
+def call_one(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Start a task, and return Ray's reference to its result."""
+    return ray.remote(function).options(num_cpus=1).remote(*arguments)
+
+
+def _only(function: Callable[..., Sequence[Any]], *arguments: Any) -> Any:
+    (result,) = function(*arguments)
+    return result
+
+
+def get(references: Any) -> Any:
+    """Return what references stand for, waiting for it.
+
+    Raises:
+        DiffbenchError: what the task raised; an `OSError` becomes a `DataError`.
+    """
+    try:
+        return ray.get(references)
+    except ray.exceptions.RayTaskError as error:
+        cause = error.cause
+        if isinstance(cause, DiffbenchError):
+            raise cause from None
+        if isinstance(cause, OSError):
+            raise DataError(f"{cause.filename or 'the prepared folder'}: {cause.strerror or cause}") from None
+        raise
+
+
+@contextlib.contextmanager
+def ray_for_data(address: str | None, object_store_bytes: int) -> Iterator[None]:
+    """Connect to Ray unless this process has done so; a cluster that is started here gets this much shared memory."""
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    if ray.is_initialized():
+        yield
+        return
+    with connected(address, object_store_bytes=object_store_bytes):
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        yield
