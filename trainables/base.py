@@ -85,8 +85,13 @@ class RowSource(Protocol):
 
     def __len__(self) -> int: ...
 
-    def batches(self, batch_size: int, *, shuffle_seed: int | None = None) -> Iterator[CtrBatch]:
-        """Yield all rows once, the last batch possibly short; in stored order without a seed."""
+    def batches(self, batch_size: int, *, shuffle_seed: int | None = None, skip: int = 0) -> Iterator[CtrBatch]:
+        """Yield all rows once, but for the first `skip` batches, the last one possibly short.
+
+        Rows come in stored order without a seed.
+        Where several workers share the rows, a worker gets its part of every batch, and with a seed all get the same
+        number of batches.
+        """
 
     def distinct_items(self) -> Tensor:
         """Return the ids of the items that occur here, ascending, int64 [M]."""

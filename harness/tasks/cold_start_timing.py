@@ -107,11 +107,11 @@ class TimedRows:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def batches(self, batch_size: int, *, shuffle_seed: int | None = None) -> Iterator[CtrBatch]:
+    def batches(self, batch_size: int, *, shuffle_seed: int | None = None, skip: int = 0) -> Iterator[CtrBatch]:
         """Yield the warm-up's batches and those to be timed."""
         warm_up, count = self._settings.warm_up, self._settings.warm_up + self._settings.batches
         since, steps = time.perf_counter(), self.clock.steps
-        batches = self._rows.batches(batch_size, shuffle_seed=shuffle_seed)
+        batches = self._rows.batches(batch_size, shuffle_seed=shuffle_seed, skip=skip)
         for number, batch in enumerate(itertools.islice(batches, count)):
             yield batch
             now, steps_now = time.perf_counter(), self.clock.steps
