@@ -6,7 +6,7 @@ Legend: B rows of a batch, M items, S size of the side information, D embedding 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -64,6 +64,8 @@ class MWUF(TrainedColdStartMethod):
             of the side information, the mean of the whole table, new items included, and weight decay on the second
             table, which shrinks the rows of new items.
     """
+
+    row_tables: ClassVar[tuple[str, ...]] = ("cold_ID",)
 
     def __init__(
         self,

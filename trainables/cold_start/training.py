@@ -25,6 +25,7 @@ from trainables.base import (
     no_log,
 )
 from trainables.loss_curve import LossCurve
+from trainables.rowwise_adam import EmbeddingUpdates, adam_of
 
 
 @contextmanager
@@ -59,6 +60,8 @@ class TrainedColdStartMethod(ColdStartMethod, ABC):
         batch_size: rows of a batch; a last batch of a single row is left out, BatchNorm having no variance of it.
         adapt_learning_rate: of the item-ID embeddings on a warm block.
         adapt_epochs: passes over a warm block.
+        embedding_updates: `all_rows` as above; or `touched_rows`, for tables of millions of rows: a step updates the
+            rows of its batch alone, and what is not seen stays as it is, see `RowwiseAdam`.
     """
 
     def __init__(
@@ -71,6 +74,7 @@ class TrainedColdStartMethod(ColdStartMethod, ABC):
         batch_size: PositiveInt = 2048,
         adapt_learning_rate: PositiveFloat = 1e-3,
         adapt_epochs: PositiveInt = 1,
+        embedding_updates: EmbeddingUpdates = "all_rows",
     ) -> None:
         super().__init__(backbone)
         self.learning_rate = learning_rate
@@ -79,6 +83,7 @@ class TrainedColdStartMethod(ColdStartMethod, ABC):
         self.batch_size = batch_size
         self.adapt_learning_rate = adapt_learning_rate
         self.adapt_epochs = adapt_epochs
+        self.embedding_updates = embedding_updates
         self.curve = LossCurve()
 
     def pretrain(self, base: RowSource, *, seed: int, log: Log = no_log) -> None:
@@ -134,7 +139,8 @@ class TrainedColdStartMethod(ColdStartMethod, ABC):
     ) -> torch.optim.Optimizer:
         """Return a fresh Adam, by default with the method's weight decay."""
         decay = self.weight_decay if weight_decay is None else weight_decay
-        return torch.optim.Adam(parameters, lr=learning_rate, weight_decay=decay, fused=True)
+        updates = self.embedding_updates
+        return adam_of(self, parameters, learning_rate=learning_rate, weight_decay=decay, embedding_updates=updates)
 
     def train_on(
         self,

@@ -25,6 +25,7 @@ from trainables.base import (
     no_log,
 )
 from trainables.loss_curve import LossCurve
+from trainables.rowwise_adam import EmbeddingUpdates, adam_of
 
 
 class Supervised(CtrMethod):
@@ -37,6 +38,8 @@ class Supervised(CtrMethod):
         batch_size: rows of a batch; a last batch of a single row is left out, BatchNorm having no variance of it.
         epochs: at most so many passes over the rows.
         patience: stop after so many epochs without a better validation AUC; 0 trains all epochs and keeps the last.
+        embedding_updates: whether a step updates `all_rows` of the embedding tables, weight decay shrinking those that
+            are not in its batch, or for tables of millions of rows the `touched_rows` alone, see `RowwiseAdam`.
     """
 
     def __init__(
@@ -48,6 +51,7 @@ class Supervised(CtrMethod):
         batch_size: PositiveInt = 2048,
         epochs: PositiveInt = 20,
         patience: NonNegativeInt = 2,
+        embedding_updates: EmbeddingUpdates = "all_rows",
     ) -> None:
         super().__init__(backbone)
         self.learning_rate = learning_rate
@@ -55,6 +59,7 @@ class Supervised(CtrMethod):
         self.batch_size = batch_size
         self.epochs = epochs
         self.patience = patience
+        self.embedding_updates = embedding_updates
 
     def fit(self, rows: RowSource, validate: Validate, *, seed: int, log: Log = no_log) -> int:
         """Train, and return the number of epochs that the kept parameters had.
@@ -63,7 +68,7 @@ class Supervised(CtrMethod):
             ValueError: there is no row to train on.
             FloatingPointError: a loss is not finite.
         """
-        optimizer = adam(self.backbone, self.learning_rate, self.weight_decay)
+        optimizer = adam(self.backbone, self.learning_rate, self.weight_decay, self.embedding_updates)
         curve = LossCurve()
         best, kept, state = -1.0, 0, {}
         for epoch in range(self.epochs):
@@ -131,6 +136,14 @@ def check_rows(stage: str, rows: RowSource) -> None:
         raise ValueError(f"{stage}: {found} to train on, two at least are needed; raise the share of labelled rows")
 
 
-def adam(module: nn.Module, learning_rate: float, weight_decay: float) -> torch.optim.Optimizer:
+def adam(
+    module: nn.Module, learning_rate: float, weight_decay: float, embedding_updates: EmbeddingUpdates = "all_rows"
+) -> torch.optim.Optimizer:
     """Return a fresh Adam of all parameters of a module."""
-    return torch.optim.Adam(module.parameters(), lr=learning_rate, weight_decay=weight_decay, fused=True)
+    return adam_of(
+        module,
+        module.parameters(),
+        learning_rate=learning_rate,
+        weight_decay=weight_decay,
+        embedding_updates=embedding_updates,
+    )
