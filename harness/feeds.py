@@ -6,16 +6,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 from harness.datasets.prepared import PreparedDataset
+from harness.errors import InputError
 from harness.feed import check_split, open_rows
 from harness.packed_columns import joined_columns
 from harness.resident_parts import open_resident_parts
-from harness.specs import Purpose
+from harness.specs import FeedKind, Purpose
 from harness.stream_plan import WHOLE, Share
 from harness.streamed_tables import in_parts
 from harness.streaming import Read, open_stream, read_here
 from trainables.base import RowSource
-
-FeedKind = Literal["resident", "stream"]
 
 RESIDENT_BYTES = 2**30
 """Rows that take no more than this are resident by default. Not a machine's memory: numbers depend on it."""
@@ -55,7 +54,15 @@ RESIDENT = Feed()
 
 
 def chosen_feed(asked: Literal["auto", "resident", "stream"], workers: int, dataset: PreparedDataset) -> FeedKind:
-    """Return what a table's `feed` comes to on a dataset: `auto` follows its size, several workers always stream."""
+    """Return what a table's `feed` comes to on a dataset: `auto` follows its size, several workers always stream.
+
+    Raises:
+        InputError: sequences are to be streamed; they are always resident.
+    """
+    if dataset.schema.kind == "sequences":
+        if asked == "stream" or workers > 1:
+            raise InputError(f"{dataset.name}: sequences are resident; remove feed: stream and workers")
+        return "resident"
     if asked != "auto":
         return asked
     if workers > 1:

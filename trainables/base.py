@@ -15,6 +15,8 @@ import torch
 from annotated_types import Ge, Gt, Interval, Lt
 from torch import Tensor, nn
 
+from trainables.checkpoints import Checkpoints
+
 # The ranges that constructors declare; whoever builds a method from text checks values against them.
 PositiveFloat = Annotated[float, Gt(0)]
 NonNegativeFloat = Annotated[float, Ge(0)]
@@ -194,6 +196,8 @@ class ColdStartMethod(nn.Module, ABC):
     def __init__(self, backbone: CtrModel) -> None:
         super().__init__()
         self.backbone = backbone
+        self.checkpoints = Checkpoints()
+        """Where training loops tell of their progress; the task may put others in this place."""
 
     @abstractmethod
     def pretrain(self, base: RowSource, *, seed: int, log: Log = no_log) -> None:
@@ -230,6 +234,8 @@ class CtrMethod(nn.Module, ABC):
     def __init__(self, backbone: CtrModel) -> None:
         super().__init__()
         self.backbone = backbone
+        self.checkpoints = Checkpoints()
+        """Where training loops tell of their progress; the task may put others in this place."""
 
     def start_from(self, state: Mapping[str, Tensor]) -> None:
         """Take over the checkpoint of the trial that this one starts from; by default, all of the backbone.

@@ -20,6 +20,7 @@ from torch.nn.utils.fusion import fuse_linear_bn_eval
 from trainables.base import CtrBatch, CtrModel, DropoutRate, Field, FieldValues, PositiveInt
 from trainables.lookups import Lookup, lookup
 from trainables.rowwise_adam import has_row_gradients, row_gradient
+from trainables.workers import BatchNorm
 
 Padding = Literal["masked", "summed"]
 NormalizationStart = Literal["uniform", "standard"]
@@ -228,7 +229,7 @@ class MLP(nn.Sequential):
     def __init__(self, inputs: int, hidden: Sequence[int], dropout: DropoutRate) -> None:
         layers: list[nn.Module] = []
         for size in hidden:
-            layers += [nn.Linear(inputs, size), nn.BatchNorm1d(size), nn.ReLU(), Dropout(dropout)]
+            layers += [nn.Linear(inputs, size), BatchNorm(size), nn.ReLU(), Dropout(dropout)]
             inputs = size
         super().__init__(*layers, nn.Linear(inputs, 1), nn.Flatten(0))
 

@@ -16,7 +16,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from harness.feed import open_rows
 from harness.seeding import derive_seed, torch_seeded
 from harness.tasks.context import Context, Outcome
 from trainables.base import ColdStartMethod, CtrBatch, ItemTable, RowSource
@@ -58,7 +57,7 @@ class ColdStartTiming:
         """
         assert isinstance(context.settings, ColdStartTimingSettings)
         search = context.purpose == "search"
-        rows = open_rows(context.dataset, "validation_base" if search else "base", context.purpose)
+        rows = context.feed.open(context.dataset, "validation_base" if search else "base", context.purpose)
         method = _built(context)
         kind = "validation" if search else "test"
         metrics: dict[str, float] = {}

@@ -24,8 +24,10 @@ from trainables.base import (
     Validate,
     no_log,
 )
+from trainables.checkpoints import Checkpoints, Loop, Place
 from trainables.loss_curve import LossCurve
 from trainables.rowwise_adam import EmbeddingUpdates, adam_of
+from trainables.workers import backward
 
 
 class Supervised(CtrMethod):
@@ -70,21 +72,31 @@ class Supervised(CtrMethod):
         """
         optimizer = adam(self.backbone, self.learning_rate, self.weight_decay, self.embedding_updates)
         curve = LossCurve()
-        best, kept, state = -1.0, 0, {}
+        loop = Loop(self, [optimizer], curve)
+
+        def scored() -> float:
+            score = validate()
+            log("validation/auc", score, curve.step)
+            return score
+
+        best, kept = -1.0, 0
         for epoch in range(self.epochs):
             self.train()
-            train_epoch("train", rows, self.losses, optimizer, curve, self.batch_size, seed=seed + epoch, log=log)
+            train_epoch(
+                "train", rows, self.losses, optimizer, curve, self.batch_size,
+                seed=seed + epoch, log=log, checkpoints=self.checkpoints, loop=loop,
+            )  # fmt: skip
             if not self.patience:
                 kept = epoch + 1
                 continue
-            score = validate()
-            log("validation/auc", score, curve.step)
+            score = self.checkpoints.once(f"validation/{epoch}", scored)
             if score > best:
                 best, kept = score, epoch + 1
-                state = {name: value.clone() for name, value in self.backbone.state_dict().items()}
+                self.checkpoints.keep("best", self.backbone.state_dict())
             elif epoch + 1 - kept >= self.patience:
                 break
-        if state:
+        state = self.checkpoints.kept("best")
+        if state is not None:
             self.backbone.load_state_dict(state)
         return kept
 
@@ -103,8 +115,12 @@ def train_epoch(
     *,
     seed: int,
     log: Log,
+    checkpoints: Checkpoints | None = None,
+    loop: Loop | None = None,
 ) -> None:
     """Minimize the sum of a batch's losses over all rows once, shuffled by the seed, and log the curves.
+
+    With `checkpoints`, for which `loop` says what changes, an interrupted epoch goes on where it was.
 
     Raises:
         ValueError: there is no row to train on.
@@ -113,15 +129,23 @@ def train_epoch(
     check_rows(stage, rows)
     rate = float(optimizer.param_groups[0]["lr"])
     curve.start()
-    for batch in rows.batches(batch_size, shuffle_seed=seed):
+    checkpoints = checkpoints or Checkpoints()
+    place = checkpoints.enter(loop) if loop is not None else Place()
+    if place is None:
+        return
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    batches = rows.batches(batch_size, shuffle_seed=seed, skip=place.batch)
+    for number, batch in enumerate(batches, start=place.batch + 1):
         if len(batch) == 1:
             continue
         found = losses(batch)
         optimizer.zero_grad()
-        torch.stack(list(found.values())).sum().backward()
+        backward(torch.stack(list(found.values())).sum(), len(batch), parameters)
         optimizer.step()
         if curve.add(stage, {name: loss.detach() for name, loss in found.items()}, len(batch)):
             curve.write(stage, log, rate)
+        checkpoints.passed(Place(0, number), len(batch))
+    checkpoints.leave()
     curve.write(stage, log, rate)
 
 
