@@ -47,7 +47,8 @@ Methods = Annotated[str | None, typer.Option(help="Only these rows or methods, s
 Seeds = Annotated[str | None, typer.Option(help="Only these seeds, for example 0-4,7.")]
 Published = Annotated[bool, typer.Option("--published", help="Skip the search and take the paper's parameters.")]
 Overrides = Annotated[
-    list[str] | None, typer.Option("--set", help="Change a parameter or search.trials, threads, gpus: key=value.")
+    list[str] | None,
+    typer.Option("--set", help="Change a parameter, search.trials, threads, gpus, feed, workers: key=value."),
 ]
 StoreOption = Annotated[str | None, typer.Option("--store", help="Folder or URI of the trials.")]
 Retry = Annotated[bool, typer.Option("--retry-failed", help="Run failed trials again.")]

@@ -134,6 +134,24 @@ def check_fits(capacity: Capacity, *, cpus: float, gpus: float) -> None:
         raise ClusterError(f"a trial asks for {gpus:g} GPUs, the largest node has {capacity.node_gpus:g}; set gpus: 0")
 
 
+def check_workers_fit(capacity: Capacity, workers: int, threads: int) -> None:
+    """Check that a trial's workers can ever run side by side.
+
+    Raises:
+        ClusterError: all nodes together have too few CPUs.
+    """
+    if workers * threads > capacity.cpus:
+        raise ClusterError(
+            f"{workers} workers with {threads} threads each ask for {workers * threads} CPUs, the cluster has"
+            f" {capacity.cpus:g}; set workers or threads lower, or --cpus higher"
+        )
+
+
+def streamed_cpus(workers: int, threads: int) -> int:
+    """Return the CPUs that a streamed trial keeps busy: its workers' threads, and one that reads for them."""
+    return workers * threads + 1
+
+
 def _check_reachable(address: str) -> None:
     if address in ("auto", "local") or "://" in address:
         return

@@ -11,10 +11,7 @@ history, M distinct items.
 from __future__ import annotations
 
 import copy
-import shutil
-import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +21,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from harness.datasets.prepared import PreparedDataset
-from harness.datasets.writing import exclusive, read_table
+from harness.datasets.writing import read_table, written_once
 from harness.errors import DataError, InputError, TestDataError, did_you_mean
+from harness.packed_columns import LABEL, PackedColumns, Place
 from harness.specs import Purpose
 from trainables.base import CtrBatch, Field, ItemTable, SequenceBatch
 
 COUNT = "count"
-LABEL = Field("label", "number", 1, "context")
 USER_ID, ITEM_ID = "user_id", "item_id"
 TIMESTAMP = "timestamp"
 TABLE_OF_ROLE = {"user_id": "rows", "item_id": "rows", "context": "rows", "user": "users", "item": "items"}
@@ -55,12 +52,12 @@ def open_rows(
         DataError: the dataset's files are missing or damaged, or its folder cannot be written.
     """
     for name in (split, *(count_splits or ())):
-        _check_split(dataset, name, purpose, "interactions")
-    folder = _resident_folder(dataset)
-    tables = {name: _Table(folder / f"{name}.npy", columns) for name, columns in _layout(dataset.fields).items()}
+        check_split(dataset, name, purpose, "interactions")
+    folder = resident_folder(dataset, _decode)
+    tables = {name: mapped_table(folder / f"{name}.npy", layout) for name, layout in _layout(dataset.fields).items()}
     if count_splits is not None:
         tables["items"] = tables["items"].replaced(COUNT, _counted(dataset, folder, tables["rows"], count_splits))
-    return ResidentRows(dataset.fields, tables, np.asarray(_mapped(folder / f"split.{split}.npy")))
+    return ResidentRows(dataset.fields, tables, np.asarray(mapped(folder / f"split.{split}.npy")))
 
 
 def open_sequences(dataset: PreparedDataset, split: str, purpose: Purpose) -> ResidentSequences:
@@ -71,15 +68,15 @@ def open_sequences(dataset: PreparedDataset, split: str, purpose: Purpose) -> Re
         InputError: there is no such split, or the dataset holds interactions.
         DataError: the dataset's files are missing or damaged, or its folder cannot be written.
     """
-    _check_split(dataset, split, purpose, "sequences")
-    folder = _resident_folder(dataset)
-    return ResidentSequences(*(_mapped(folder / f"{split}.{column}.npy") for column in SEQUENCE_COLUMNS))
+    check_split(dataset, split, purpose, "sequences")
+    folder = resident_folder(dataset, _decode)
+    return ResidentSequences(*(mapped(folder / f"{split}.{column}.npy") for column in SEQUENCE_COLUMNS))
 
 
 class ResidentRows:
     """A split of a click-through-rate dataset in shared memory; a `trainables.base.RowSource`."""
 
-    def __init__(self, fields: Sequence[Field], tables: Mapping[str, _Table], row_S: NDArray[np.int32]) -> None:
+    def __init__(self, fields: Sequence[Field], tables: Mapping[str, Table], row_S: NDArray[np.int32]) -> None:
         self._names = [field.name for field in fields]
         self._rows, self._users, self._items = (tables[name] for name in ("rows", "users", "items"))
         self._row_S = row_S
@@ -94,18 +91,18 @@ class ResidentRows:
     def __len__(self) -> int:
         return len(self._row_S)
 
-    def batches(self, batch_size: int, *, shuffle_seed: int | None = None) -> Iterator[CtrBatch]:
-        """Yield all rows once, the last batch possibly short; in stored order without a seed.
+    def batches(self, batch_size: int, *, shuffle_seed: int | None = None, skip: int = 0) -> Iterator[CtrBatch]:
+        """Yield all rows once, but for the first `skip` batches, the last one possibly short.
 
-        The order depends on the seed alone; no global generator is touched.
+        Rows come in stored order without a seed. The order depends on the seed alone; no global generator is touched.
         """
-        order_S = _ordered(self._row_S, shuffle_seed)
-        for start in range(0, len(order_S), batch_size):
+        order_S = shuffled(self._row_S, shuffle_seed)
+        for start in range(skip * batch_size, len(order_S), batch_size):
             yield self._batch(order_S[start : start + batch_size])
 
     def distinct_items(self) -> Tensor:
         """Return the ids of the items that occur here, ascending, int64 [M]."""
-        item_M: NDArray[np.int64] = np.unique(self._rows.integers(ITEM_ID)[self._row_S]).astype(np.int64)
+        item_M: NDArray[np.int64] = np.unique(self.item_numbers).astype(np.int64)
         return torch.from_numpy(item_M)
 
     def item_quarters(self, seed: int) -> tuple[ResidentRows, ResidentRows, ResidentRows, ResidentRows]:
@@ -114,7 +111,7 @@ class ResidentRows:
         Time is the field `timestamp`, in float32; rows of one time, or all rows where there is no such field, keep
         their stored order.
         """
-        item_S = self._rows.integers(ITEM_ID)[self._row_S]
+        item_S = self.item_numbers
         time_S = self._rows.integers(TIMESTAMP)[self._row_S].view(np.float32) if TIMESTAMP in self._names else item_S
         order_S = np.lexsort((time_S, item_S))
         row_S, item_S = self._row_S[order_S], item_S[order_S]
@@ -122,10 +119,21 @@ class ResidentRows:
         place_S = np.arange(len(item_S)) - (rows_I.cumsum() - rows_I)[item_S]
         quarter_S = place_S // np.maximum(rows_I // 4, 1)[item_S]
         quarter_S[place_S >= (rows_I // 4 * 4)[item_S]] = 4
-        first, second, third, fourth = (self._of(_ordered(row_S[quarter_S == quarter], seed)) for quarter in range(4))
+        first, second, third, fourth = (self.of(shuffled(row_S[quarter_S == quarter], seed)) for quarter in range(4))
         return first, second, third, fourth
 
-    def _of(self, row_S: NDArray[np.int32]) -> ResidentRows:
+    @property
+    def row_numbers(self) -> NDArray[np.int32]:
+        """The numbers of its rows in the dataset, in their order."""
+        return self._row_S
+
+    @property
+    def item_numbers(self) -> NDArray[np.int32]:
+        """The item of each row."""
+        return self._rows.integers(ITEM_ID)[self._row_S]
+
+    def of(self, row_S: NDArray[np.int32]) -> ResidentRows:
+        """Return other rows of the same dataset."""
         rows = copy.copy(self)
         rows._row_S = row_S
         return rows
@@ -149,7 +157,7 @@ class ResidentSequences:
 
     def batches(self, batch_size: int, *, shuffle_seed: int | None = None) -> Iterator[SequenceBatch]:
         """Yield all examples once, the last batch possibly short; in stored order without a seed."""
-        order_S = _ordered(np.arange(len(self), dtype=np.int32), shuffle_seed)
+        order_S = shuffled(np.arange(len(self), dtype=np.int32), shuffle_seed)
         for start in range(0, len(order_S), batch_size):
             row_B = order_S[start : start + batch_size]
             yield SequenceBatch(
@@ -159,66 +167,59 @@ class ResidentSequences:
             )
 
 
-@dataclass(frozen=True)
-class _Place:
-    """Where a field lies in its table's matrix."""
-
-    field: Field
-    first: int
-
-    @property
-    def after(self) -> int:
-        return self.first + self.field.length
-
-
-class _Table:
+class Table:
     """A table as one int32 matrix [R, C], gathered with NumPy: torch would wake its threads for microseconds' work."""
 
-    def __init__(self, path: Path, places: Sequence[_Place]) -> None:
-        self.matrix: NDArray[np.int32] = _mapped(path)
-        self._places = places
-        if self.matrix.ndim != 2 or self.matrix.shape[1] != (places[-1].after if places else 0):
-            raise DataError(f"{path}: has not the schema's columns; delete {path.parent}, it is decoded again")
+    def __init__(self, matrix: NDArray[np.int32], layout: PackedColumns) -> None:
+        self.matrix, self._layout = matrix, layout
 
     def columns(self, matrix_BC: NDArray[np.int32]) -> dict[str, Tensor]:
         """Return the fields as views of these rows: int32 [B], int32 [B, L] or float32 [B]."""
-        integers = torch.from_numpy(matrix_BC)
-        numbers = integers.view(torch.float32) if matrix_BC.size else integers.float()
-        columns = {}
-        for place in self._places:
-            if place.field.kind == "sequence":
-                columns[place.field.name] = integers[:, place.first : place.after]
-            else:
-                source = numbers if place.field.kind == "number" else integers
-                columns[place.field.name] = source.select(1, place.first)
-        return columns
+        return self._layout.views(matrix_BC)
 
     def integers(self, name: str) -> NDArray[np.int32]:
         """Return a column [R] as it is stored."""
-        return self.matrix[:, next(place.first for place in self._places if place.field.name == name)]
+        return self.matrix[:, self._layout.first(name)]
 
-    def replaced(self, name: str, values_R: NDArray[np.float32]) -> _Table:
+    def replaced(self, name: str, values_R: NDArray[np.float32]) -> Table:
         """Return the table with another column of numbers, in memory of its own."""
-        table = _Table.__new__(_Table)
-        table.matrix, table._places = self.matrix.copy(), self._places
+        table = Table(self.matrix.copy(), self._layout)
         table.integers(name)[:] = values_R.view(np.int32)
         return table
 
 
-def _layout(fields: Sequence[Field]) -> dict[str, list[_Place]]:
+def mapped_table(path: Path, layout: PackedColumns) -> Table:
+    """Map a matrix of this layout from its file.
+
+    Raises:
+        DataError: the file is missing or damaged, or has other columns.
+    """
+    matrix: NDArray[np.int32] = mapped(path)
+    if matrix.ndim != 2 or matrix.shape[1] != layout.width:
+        raise DataError(f"{path}: has not the schema's columns; delete {path.parent}, it is decoded again")
+    return Table(matrix, layout)
+
+
+def _layout(fields: Sequence[Field]) -> dict[str, PackedColumns]:
     """Return where each field lies, by table: `rows` begins with the user and the item, and ends with the label."""
     ids = sorted(
         (field for field in fields if field.name in (USER_ID, ITEM_ID)), key=lambda field: field.name != USER_ID
     )
     others = [field for field in fields if field not in ids]
-    layout: dict[str, list[_Place]] = {"rows": [], "users": [], "items": []}
+    layout: dict[str, list[Place]] = {"rows": [], "users": [], "items": []}
     for field in (*ids, *others, LABEL):
         places = layout[TABLE_OF_ROLE[field.role]]
-        places.append(_Place(field, places[-1].after if places else 0))
-    return layout
+        places.append(Place(field, places[-1].after if places else 0))
+    return {name: PackedColumns(places) for name, places in layout.items()}
 
 
-def _check_split(dataset: PreparedDataset, split: str, purpose: Purpose, kind: str) -> None:
+def check_split(dataset: PreparedDataset, split: str, purpose: Purpose, kind: str) -> None:
+    """Check that there is such a split, of this kind, and that the purpose may read it.
+
+    Raises:
+        TestDataError: a search asks for a split that only repeats may read.
+        InputError: there is no such split, or the dataset holds rows of the other kind.
+    """
     schema = dataset.schema
     if schema.kind != kind:
         raise InputError(f"{dataset.name}: holds {schema.kind}, {kind} are needed; choose a dataset that fits the task")
@@ -228,24 +229,30 @@ def _check_split(dataset: PreparedDataset, split: str, purpose: Purpose, kind: s
         raise TestDataError(f"{dataset.name}: a search may not read {split!r}; only repeats do")
 
 
-def _counted(dataset: PreparedDataset, folder: Path, rows: _Table, splits: Sequence[str]) -> NDArray[np.float32]:
+def _counted(dataset: PreparedDataset, folder: Path, rows: Table, splits: Sequence[str]) -> NDArray[np.float32]:
     item_R = rows.integers(ITEM_ID)
     counted_R = np.zeros(len(item_R), dtype=np.bool_)
     for split in splits:
-        counted_R[_mapped(folder / f"split.{split}.npy")] = True
+        counted_R[mapped(folder / f"split.{split}.npy")] = True
     count_I = np.bincount(item_R[counted_R], minlength=dataset.schema.items)
     share_I: NDArray[np.float32] = (count_I / np.bincount(item_R).max()).astype(np.float32)
     return share_I
 
 
-def _ordered(row_S: NDArray[np.int32], shuffle_seed: int | None) -> NDArray[np.int32]:
+def shuffled(row_S: NDArray[np.int32], shuffle_seed: int | None) -> NDArray[np.int32]:
+    """Return the rows in the order of a seed, or as they are without one."""
     if shuffle_seed is None:
         return row_S
     order = torch.randperm(len(row_S), generator=torch.Generator().manual_seed(shuffle_seed))
     return row_S.take(order.numpy())
 
 
-def _mapped(path: Path) -> NDArray[Any]:
+def mapped(path: Path) -> NDArray[Any]:
+    """Map an array from its file, copy-on-write.
+
+    Raises:
+        DataError: the file is missing or damaged.
+    """
     try:
         return np.asarray(np.load(path, mmap_mode="c", allow_pickle=False))
     except (OSError, ValueError) as error:
@@ -253,32 +260,21 @@ def _mapped(path: Path) -> NDArray[Any]:
         raise DataError(f"{path}: cannot be read ({reason}); delete {path.parent}, it is decoded again") from None
 
 
-def _resident_folder(dataset: PreparedDataset) -> Path:
-    """Return the folder of the decoded arrays, decoding them first when no process has yet."""
+def resident_folder(dataset: PreparedDataset, decode: Callable[[PreparedDataset, Path], None]) -> Path:
+    """Return the folder of the decoded arrays, decoding them first when no process has yet.
+
+    Raises:
+        DataError: the dataset's files are missing or damaged, or its folder cannot be written.
+    """
     folder = dataset.folder / "resident" / dataset.hash[:16]
-    if folder.is_dir():
-        return folder
-    try:
-        with exclusive(dataset.folder / "resident" / "lock"):
-            if not folder.is_dir():
-                _decode(dataset, folder)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise DataError(f"{folder}: cannot be written ({reason}); decoded arrays are kept beside the dataset") from None
+    written_once(folder, lambda partial: decode(dataset, partial), "decoded arrays")
     return folder
 
 
 def _decode(dataset: PreparedDataset, folder: Path) -> None:
-    """Write all arrays to a folder beside this one, then give it this name."""
     arrays = _sequence_arrays(dataset) if dataset.schema.kind == "sequences" else _interaction_arrays(dataset)
-    partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.partial")
-    try:
-        partial.mkdir()
-        for name, array in arrays.items():
-            np.save(partial / f"{name}.npy", array, allow_pickle=False)
-        partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    for name, array in arrays.items():
+        np.save(folder / f"{name}.npy", array, allow_pickle=False)
 
 
 def _sequence_arrays(dataset: PreparedDataset) -> dict[str, NDArray[Any]]:
@@ -294,9 +290,9 @@ def _interaction_arrays(dataset: PreparedDataset) -> dict[str, NDArray[Any]]:
     tables = {name: read_table(dataset.folder / f"{name}.parquet") for name in ("rows", "users", "items")}
     sizes = {"rows": len(tables["rows"][LABEL.name]), "users": dataset.schema.users, "items": dataset.schema.items}
     arrays: dict[str, NDArray[Any]] = {}
-    for name, places in _layout(dataset.fields).items():
-        matrix = np.empty((sizes[name], places[-1].after if places else 0), dtype=np.int32)
-        for place in places:
+    for name, layout in _layout(dataset.fields).items():
+        matrix = np.empty((sizes[name], layout.width), dtype=np.int32)
+        for place in layout.places:
             values = np.ascontiguousarray(tables[name][place.field.name])
             matrix[:, place.first : place.after] = values.view(np.int32).reshape(-1, place.field.length)
         arrays[name] = matrix

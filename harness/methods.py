@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
 from harness.errors import InputError, did_you_mean
-from harness.specs import Method, Parameters, TrialSpec, Value
+from harness.specs import FeedKind, Method, Parameters, TrialSpec, Value
 from harness.table_specs import Row
 from harness.tasks import load_task
 from harness.tasks.context import Component, Task
@@ -242,6 +242,8 @@ def trial_spec(
     gpus: float,
     catalog: MethodCatalog,
     start: TrialSpec | None,
+    feed: FeedKind = "resident",
+    workers: int = 1,
 ) -> TrialSpec:
     """Build the canonical spec of a trial of a table's row.
 
@@ -264,4 +266,6 @@ def trial_spec(
         purpose=purpose,
         gpus=gpus,
         starts_from=start,
+        feed=feed,
+        workers=workers,
     )

@@ -11,7 +11,7 @@ from harness.specs import Parameters, Search
 from harness.table_specs import Point, Row, TableSpec
 from harness.yaml_files import parse_yaml, validated
 
-_TABLE_KEYS = ("threads", "gpus")
+_TABLE_KEYS = ("threads", "gpus", "feed", "workers")
 
 
 def chosen_names(option: str, text: str | None, known: Iterable[str]) -> tuple[str, ...]:
@@ -68,7 +68,9 @@ def chosen_seeds(text: str | None, table: TableSpec) -> tuple[int, ...]:
 
 
 def with_overrides(table: TableSpec, settings: Iterable[str]) -> tuple[TableSpec, Parameters]:
-    """Apply `--set` options: `search.…`, `threads` and `gpus` change the table, all else is a parameter of its rows.
+    """Apply `--set` options: `search.…`, `threads`, `gpus`, `feed` and `workers` change the table.
+
+    All else is a parameter of its rows.
 
     Raises:
         InputError: not `key=value`, the same key twice, or a table key with a wrong value.

@@ -155,7 +155,7 @@ def _sweep(
     schedule: Schedule, here: Places, store: Store, *, address: str | None, cpus: int | None, serial: bool
 ) -> None:
     from harness.cluster import connected
-    from harness.sweep import run_here, run_sweep
+    from harness.sweep import run_here, run_sweep, slots_of
 
     table = schedule.request.table
     known = known_trials(store)
@@ -166,6 +166,6 @@ def _sweep(
             run_here(schedule, here, watch)
         return
     with connected(address, cpus=cpus, checkout=here.checkout) as capacity:
-        slots = 1.0 if table.alone else max(1.0, capacity.cpus // table.threads)
+        slots = float(slots_of(table, capacity).trials)
         with Progress(schedule, known, slots, console) as watch:
             run_sweep(schedule, here, capacity, watch)

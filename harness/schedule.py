@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 
 from harness.datasets.prepared import PreparedDataset
 from harness.errors import InputError, did_you_mean
+from harness.feeds import chosen_feed
 from harness.methods import MethodCatalog, component_names, defaults, load_class, trial_spec
 from harness.record import TrialResult
 from harness.request import Job, Line, Request
@@ -271,6 +272,8 @@ class Schedule:
             threads=self.request.table.threads,
             purpose=purpose,
             gpus=self.request.table.gpus,
+            feed=chosen_feed(self.request.table.feed, self.request.table.workers, line.dataset),
+            workers=self.request.table.workers,
             catalog=self._catalog,
             start=self._start_spec(line, seed, purpose),
         )
@@ -325,6 +328,8 @@ class Schedule:
             threads=self.request.table.threads,
             purpose="search",
             gpus=self.request.table.gpus,
+            feed=chosen_feed(self.request.table.feed, self.request.table.workers, line.dataset),
+            workers=self.request.table.workers,
             catalog=self._catalog,
             start=self._sample(line.start, {}) if line.start is not None else None,
         )

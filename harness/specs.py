@@ -13,6 +13,7 @@ Value = Scalar | tuple[Scalar, ...]
 Parameters = dict[str, Value]
 Purpose = Literal["search", "repeat"]
 Selection = Literal["published", "tuned"]
+FeedKind = Literal["resident", "stream"]
 
 
 class Strict(BaseModel):
@@ -115,7 +116,9 @@ class TrialSpec(Strict):
     """One trial: the unit of work.
 
     `parameters` hold only what does not stand at its default; `backbone: deepfm` names a component and
-    `backbone.dropout` a parameter of it. `versions` are those of the task, the method and its components.
+    `backbone.dropout` a parameter of it. `versions` are those of the task, the method and its components. A stream's
+    rows come in an order of their own, and several workers draw their own random numbers, so both are part of what a
+    trial is, where they are not the default.
     """
 
     task: str
@@ -129,12 +132,17 @@ class TrialSpec(Strict):
     purpose: Purpose
     gpus: float = 0
     starts_from: TrialSpec | None = None
+    feed: FeedKind = "resident"
+    workers: int = 1
 
     @property
     def id(self) -> str:
         """The hash of the canonical spec, 20 hexadecimal digits."""
         content = self.model_dump(mode="json", exclude={"starts_from"})
         content["starts_from"] = self.starts_from.id if self.starts_from else None
+        for name in ("feed", "workers"):  # so that trials are found that ran before there was another feed
+            if content[name] == type(self).model_fields[name].default:
+                del content[name]
         return _digest(content)[:20]
 
 

@@ -20,6 +20,7 @@ from harness.errors import StoreError
 from harness.record import TrialResult
 
 RECORD = "result.json"
+CHECKPOINTS = ".checkpoints"
 
 
 class Store:
@@ -96,6 +97,17 @@ class Store:
                 self._files.delete_file(f"{self._root}/{trial_id}/{RECORD}")
             with contextlib.suppress(FileNotFoundError):
                 self._files.delete_dir(f"{self._root}/{trial_id}")
+
+    @property
+    def checkpoints(self) -> str:
+        """Where workers leave the checkpoints of trials that run, as a path or URI."""
+        location = self.location if "://" in self.location else self._root
+        return f"{location.rstrip('/')}/{CHECKPOINTS}"
+
+    def remove_checkpoints(self, name: str) -> None:
+        """Delete the checkpoints of a trial that has ended."""
+        with contextlib.suppress(OSError):
+            self._files.delete_dir(f"{self._root}/{CHECKPOINTS}/{name}")
 
     def ids(self) -> list[str]:
         """Return the ids of all trial folders, finished or not."""

@@ -19,7 +19,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from harness.cluster import Capacity, Slots, check_fits
+from harness.cluster import Capacity, Slots, check_fits, check_workers_fit, streamed_cpus
 from harness.datasets.prepared import open_prepared
 from harness.errors import StoreError
 from harness.methods import MethodCatalog
@@ -58,6 +58,7 @@ def run_sweep(schedule: Schedule, places: Places, capacity: Capacity, watch: Wat
     """
     table = schedule.request.table
     check_fits(capacity, cpus=table.threads, gpus=table.gpus)
+    check_workers_fit(capacity, table.workers, table.threads)
     slots = slots_of(table, capacity)
     os.environ.update({key: os.environ.get(key, value) for key, value in _TUNE_ENVIRONMENT.items()})
     # With fewer trials pending than slots, a slot stays empty: its actor never starts when others end often.
@@ -71,7 +72,7 @@ def run_sweep(schedule: Schedule, places: Places, capacity: Capacity, watch: Wat
     for name in ("ray.tune", "ray.air"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
-    searcher = ScheduleSearcher(schedule, places, slots)
+    searcher = ScheduleSearcher(schedule, places, slots, capacity)
     scratch = Path(tempfile.mkdtemp(prefix="diffbench-tune-"))
     trainable = tune.with_resources(_run_job, lambda config: json.loads(config["resources"]))
     tuner = tune.Tuner(
@@ -101,6 +102,8 @@ def slots_of(table: TableSpec, capacity: Capacity) -> Slots:
     """
     if table.alone:
         return Slots(1, capacity.node_cpus)
+    if table.workers > 1 or table.feed == "stream":
+        return Slots(max(1, int(capacity.cpus // streamed_cpus(table.workers, table.threads))), table.threads)
     return Slots(max(1, int(capacity.cpus // table.threads)), table.threads)
 
 
@@ -127,7 +130,12 @@ def _run_job(config: dict[str, str]) -> None:
     problem = ""
     try:
         try:
-            _finish(job, places)
+            if job.spec.feed == "stream":
+                from harness.train_workers import finish_in_workers
+
+                finish_in_workers(job, places)
+            else:
+                _finish(job, places)
         except StoreError:
             raise
         except Exception as error:  # what goes wrong before the trial starts is recorded like what goes wrong in it

@@ -100,7 +100,9 @@ class TableSpec(Strict):
     says how it is drawn where a kind has several drawings: cells as every seed or as the stages of a cold start, times
     as every seed or as a scatter of the other metrics over the last, embeddings by t-SNE or as their covariance. The
     first row of `order` is to beat the second, and so on, and each of them all other rows of the paper. `gpus` are
-    reserved for each trial, and refused where no node has them; models still compute on the CPU.
+    reserved for each trial, and refused where no node has them; models still compute on the CPU. `feed` says how rows
+    reach a trial: `resident` in memory, as a `stream`, or `auto`, by the dataset's size. `workers` train each trial
+    together, with `threads` each, and always stream.
     """
 
     title: str
@@ -118,6 +120,8 @@ class TableSpec(Strict):
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = ()
     threads: Annotated[int, Field(ge=1)] = 1
     gpus: Annotated[float, Field(ge=0)] = 0
+    feed: Literal["auto", "resident", "stream"] = "auto"
+    workers: Annotated[int, Field(ge=1)] = 1
     search: Search = Search()
     written_rows: tuple[Row, ...] = Field(default=(), alias="rows")
 
@@ -137,6 +141,12 @@ class TableSpec(Strict):
         if self.figure is not None and self.figure not in _DRAWINGS[self.kind]:
             known = " or ".join(_DRAWINGS[self.kind])
             raise ValueError(f"figure: a table of kind {self.kind} is drawn as {known}, not {self.figure}")
+        return self
+
+    @model_validator(mode="after")
+    def _feed_fits(self) -> TableSpec:
+        if self.workers > 1 and self.feed == "resident":
+            raise ValueError(f"workers: {self.workers} share a stream; remove feed: resident")
         return self
 
     @model_validator(mode="after")
@@ -250,6 +260,8 @@ _OF_KINDS: dict[str, tuple[TableKind, ...]] = {
     "written_rows": _MEASURED,
     "threads": _MEASURED,
     "gpus": _MEASURED,
+    "feed": _MEASURED,
+    "workers": _MEASURED,
     "reference": _MEASURED,
     "search": _SEARCHED,
     "baseline": ("cells", "curve"),

@@ -17,6 +17,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,15 +25,20 @@ from torch import Tensor
 
 from harness.datasets.prepared import PreparedDataset
 from harness.errors import DiffbenchError, InputError, StoreError, TrialError
+from harness.feeds import Feed
 from harness.methods import MethodCatalog, resolve
 from harness.record import Curve, Environment, TrialResult
 from harness.specs import TrialSpec
 from harness.store import Store
 from harness.tasks import load_task
 from harness.tasks.context import Context, Outcome
+from harness.trial_checkpoints import TrialCheckpoints
+from trainables.checkpoints import Checkpoints
 
 CHECKPOINT = "checkpoint.pt"
 ARRAYS = "arrays.npz"
+ROWS_SEEN = "train/rows_seen"
+"""A curve of one point: the rows that all workers trained on, each as often as it was seen."""
 
 
 @dataclass
@@ -50,7 +56,13 @@ class _Curves:
 
 
 def run_trial(
-    spec: TrialSpec, dataset: PreparedDataset, catalog: MethodCatalog, start: Mapping[str, Tensor] | None = None
+    spec: TrialSpec,
+    dataset: PreparedDataset,
+    catalog: MethodCatalog,
+    start: Mapping[str, Tensor] | None = None,
+    *,
+    feed: Feed | None = None,
+    checkpoints: TrialCheckpoints | None = None,
 ) -> tuple[TrialResult, dict[str, bytes]]:
     """Run a trial; return its record and its files.
 
@@ -62,10 +74,15 @@ def run_trial(
         dataset: the prepared dataset that the spec names.
         catalog: where methods are looked up.
         start: the checkpoint of the trial that this one starts from.
+        feed: how rows are read, where that is not in this process: by Ray Data, or by several workers.
+        checkpoints: takes what is needed to go on when the process is killed, or brings it.
 
     Raises:
-        InputError: the dataset or the method is not what the spec says.
+        InputError: the dataset or the method is not what the spec says, or several workers have to share the rows.
     """
+    feed = feed or Feed(spec.feed)
+    if feed.kind != spec.feed or feed.share.workers != spec.workers:
+        raise InputError(f"{spec.workers} workers: need Ray to share the rows; leave --serial out")
     if dataset.hash != spec.dataset_hash:
         raise InputError(f"{dataset.name}: prepared rows have hash {dataset.hash[:12]}, not {spec.dataset_hash[:12]}")
     task = load_task(spec.task)
@@ -75,6 +92,13 @@ def run_trial(
     _reset_peak_memory()
     started, cpu_started = time.perf_counter(), time.process_time()
     curves = _Curves(started)
+
+    def follow(method: Any) -> Checkpoints:
+        if checkpoints is None:
+            return Checkpoints()
+        checkpoints.follow(method, curves.points)
+        return checkpoints
+
     context = Context(
         method=resolved.method,
         components=resolved.components,
@@ -84,11 +108,15 @@ def run_trial(
         seed=spec.seed,
         start=start,
         log=curves.log,
+        feed=feed,
+        follow=follow,
     )
     error, outcome = "", Outcome({})
     try:
         outcome = task.run(context)
         _check_finite(outcome.metrics)
+        if checkpoints is not None:
+            curves.log(ROWS_SEEN, checkpoints.rows_of_all_workers(), 0)
     except (Exception, SystemExit) as failure:  # whatever a method raises becomes part of its record
         error = describe(failure)
     result = TrialResult(

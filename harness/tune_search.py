@@ -14,13 +14,16 @@ from pydantic import TypeAdapter
 from ray.tune import Callback
 from ray.tune.search import Searcher
 
-from harness.cluster import Slots
+from harness.cluster import Capacity, Slots, streamed_cpus
 from harness.errors import StoreError
 from harness.places import Places
 from harness.request import Job
 from harness.schedule import Schedule
 from harness.store import Store
 from harness.trial import failed_record
+
+TRIAL_OF_WORKERS_CPUS = 0.01
+"""What the process of a trial takes that only waits for its workers."""
 
 KILLED = "the process that ran it was killed (out of memory, or from outside)"
 
@@ -31,12 +34,13 @@ class ScheduleSearcher(Searcher):
     `problem` is why the sweep ended early: the store's one-line error, empty when there was none.
     """
 
-    def __init__(self, schedule: Schedule, places: Places, slots: Slots) -> None:
+    def __init__(self, schedule: Schedule, places: Places, slots: Slots, capacity: Capacity) -> None:
         super().__init__(metric="store_problem", mode="max")
         self.problem = ""
         self._schedule = schedule
         self._places = places
-        self._slots = slots
+        self._slots, self._capacity = slots, capacity
+        self._held: Job | None = None
         self._store = Store(places.store)
         self._jobs: dict[str, Job] = {}
 
@@ -45,21 +49,44 @@ class ScheduleSearcher(Searcher):
         if self.problem:
             return Searcher.FINISHED
         try:
-            job = self._schedule.next_job()
+            job = self._held or self._schedule.next_job()
         except StoreError as error:
             self.problem = str(error)
             return Searcher.FINISHED
         if job is None:
             # With nothing running, nothing can become ready any more: waiting would never end.
             return None if self._jobs else Searcher.FINISHED
+        self._held = job if self._has_to_wait(job) else None
+        if self._held is not None:
+            return None
         self._jobs[trial_id] = job
         return {
             "spec": job.spec.model_dump_json(),
             "keep_checkpoint": "yes" if job.keep_checkpoint else "no",
             "label": job.label,
             "places": TypeAdapter(Places).dump_json(self._places).decode(),
-            "resources": json.dumps({"cpu": self._slots.cpus, "gpu": job.spec.gpus}),
+            "resources": json.dumps(self._reserved(job)),
         }
+
+    def _reserved(self, job: Job) -> dict[str, float]:
+        """Return what Tune reserves for a job; workers of Ray Train reserve for themselves."""
+        if job.spec.feed == "stream":
+            return {"cpu": TRIAL_OF_WORKERS_CPUS}
+        return {"cpu": self._slots.cpus, "gpu": job.spec.gpus}
+
+    def _has_to_wait(self, job: Job) -> bool:
+        """Tell whether the workers of a streamed trial, or a trial beside such workers, would wait for CPUs.
+
+        Tune knows nothing of the workers' CPUs, so what does not fit is not handed out at all.
+        """
+        jobs = [*self._jobs.values(), job]
+        if len(jobs) == 1 or all(other.spec.feed != "stream" for other in jobs):
+            return False
+        return sum(self._cpus(other) for other in jobs) > self._capacity.cpus
+
+    def _cpus(self, job: Job) -> float:
+        spec = job.spec
+        return streamed_cpus(spec.workers, spec.threads) if spec.feed == "stream" else self._slots.cpus
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Take the trial's record from the store; a trial whose process died gets one here."""

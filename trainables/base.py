@@ -15,6 +15,8 @@ import torch
 from annotated_types import Ge, Gt, Interval, Lt
 from torch import Tensor, nn
 
+from trainables.checkpoints import Checkpoints
+
 # The ranges that constructors declare; whoever builds a method from text checks values against them.
 PositiveFloat = Annotated[float, Gt(0)]
 NonNegativeFloat = Annotated[float, Ge(0)]
@@ -85,8 +87,13 @@ class RowSource(Protocol):
 
     def __len__(self) -> int: ...
 
-    def batches(self, batch_size: int, *, shuffle_seed: int | None = None) -> Iterator[CtrBatch]:
-        """Yield all rows once, the last batch possibly short; in stored order without a seed."""
+    def batches(self, batch_size: int, *, shuffle_seed: int | None = None, skip: int = 0) -> Iterator[CtrBatch]:
+        """Yield all rows once, but for the first `skip` batches, the last one possibly short.
+
+        Rows come in stored order without a seed.
+        Where several workers share the rows, a worker gets its part of every batch, and with a seed all get the same
+        number of batches.
+        """
 
     def distinct_items(self) -> Tensor:
         """Return the ids of the items that occur here, ascending, int64 [M]."""
@@ -189,6 +196,8 @@ class ColdStartMethod(nn.Module, ABC):
     def __init__(self, backbone: CtrModel) -> None:
         super().__init__()
         self.backbone = backbone
+        self.checkpoints = Checkpoints()
+        """Where training loops tell of their progress; the task may put others in this place."""
 
     @abstractmethod
     def pretrain(self, base: RowSource, *, seed: int, log: Log = no_log) -> None:
@@ -225,6 +234,8 @@ class CtrMethod(nn.Module, ABC):
     def __init__(self, backbone: CtrModel) -> None:
         super().__init__()
         self.backbone = backbone
+        self.checkpoints = Checkpoints()
+        """Where training loops tell of their progress; the task may put others in this place."""
 
     def start_from(self, state: Mapping[str, Tensor]) -> None:
         """Take over the checkpoint of the trial that this one starts from; by default, all of the backbone.

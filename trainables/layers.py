@@ -1,7 +1,8 @@
 """The layers that click-through-rate models share: embeddings by field, and the MLP.
 
 Legend: B rows of a batch, C looked-up positions of a row (one a category, L a sequence), F embedded fields,
-N numeric fields, L positions of a sequence, D embedding size, V rows of a table, I items, P pairs of fields,
+N numeric fields, L positions of a sequence, D embedding size, V rows of a table, W those of a batch, I items,
+P pairs of fields,
 X inputs of an MLP, K those of them that change, H outputs of its first layer.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 from abc import ABC
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, cast
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,8 @@ from torch.nn.utils.fusion import fuse_linear_bn_eval
 
 from trainables.base import CtrBatch, CtrModel, DropoutRate, Field, FieldValues, PositiveInt
 from trainables.lookups import Lookup, lookup
+from trainables.rowwise_adam import has_row_gradients, row_gradient
+from trainables.workers import BatchNorm
 
 Padding = Literal["masked", "summed"]
 NormalizationStart = Literal["uniform", "standard"]
@@ -29,19 +32,27 @@ class _GatherRows(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, table_VD: Tensor, index_C: Tensor) -> Tensor:
         ctx.save_for_backward(index_C)
-        ctx.rows = table_VD.shape[0]
+        ctx.rows, ctx.by_row = table_VD.shape[0], has_row_gradients(table_VD)
         return table_VD.index_select(0, index_C)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_CD: Tensor) -> tuple[Tensor, None]:
         (index_C,) = ctx.saved_tensors
+        if ctx.by_row:
+            row_W, place_C = torch.unique(index_C, return_inverse=True)
+            grad_WD = grad_CD.new_zeros(len(row_W), grad_CD.shape[1])
+            grad_WD.scatter_add_(0, place_C.unsqueeze(1).expand_as(grad_CD), grad_CD)
+            return row_gradient(row_W, grad_WD, ctx.rows), None
         grad_VD = grad_CD.new_zeros(ctx.rows, grad_CD.shape[1])
         return grad_VD.scatter_add_(0, index_C.unsqueeze(1).expand_as(grad_CD), grad_CD), None
 
 
 def gather_rows(table_VD: Tensor, index_C: Tensor) -> Tensor:
-    """Return the rows [C, D] of a table for int64 indices [C]."""
+    """Return the rows [C, D] of a table for int64 indices [C].
+
+    A table that has row gradients gets a sparse one, of the rows that stand in the indices.
+    """
     rows_CD: Tensor = _GatherRows.apply(table_VD, index_C)  # type: ignore[no-untyped-call]
     return rows_CD
 
@@ -88,6 +99,8 @@ class FieldSums(nn.Module):
     authors' release does. All tables lie one below the other in `table_VD`, so that a batch needs one gather.
     """
 
+    row_tables: ClassVar[tuple[str, ...]] = ("table_VD",)
+
     def __init__(self, fields: Sequence[Field], embedding_size: int, padding: Padding = "masked") -> None:
         super().__init__()
         self.fields = tuple(fields)
@@ -132,8 +145,11 @@ class FieldSums(nn.Module):
 class FieldEmbeddings(nn.Module):
     """Embeddings of categories and sequences, numbers as they are.
 
-    The item-ID table is a parameter of its own, so that a stage can train it alone.
+    The item-ID table is a parameter of its own, so that a stage can train it alone. `row_tables`, here and in other
+    modules, names the parameters of which only rows are ever looked up.
     """
+
+    row_tables: ClassVar[tuple[str, ...]] = ("item_ID",)
 
     def __init__(self, fields: Sequence[Field], embedding_size: int, padding: Padding = "masked") -> None:
         super().__init__()
@@ -213,7 +229,7 @@ class MLP(nn.Sequential):
     def __init__(self, inputs: int, hidden: Sequence[int], dropout: DropoutRate) -> None:
         layers: list[nn.Module] = []
         for size in hidden:
-            layers += [nn.Linear(inputs, size), nn.BatchNorm1d(size), nn.ReLU(), Dropout(dropout)]
+            layers += [nn.Linear(inputs, size), BatchNorm(size), nn.ReLU(), Dropout(dropout)]
             inputs = size
         super().__init__(*layers, nn.Linear(inputs, 1), nn.Flatten(0))
 

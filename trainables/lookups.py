@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from trainables.rowwise_adam import has_row_gradients, row_gradient
+
 
 class Lookup(NamedTuple):
     """Which rows of a table each sum adds up, in both directions.
@@ -50,7 +52,7 @@ def looked_up(table_VD: Tensor, places: Lookup) -> Tensor:
 class _LookedUp(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, table_VD: Tensor, places: Lookup) -> Tensor:
-        ctx.places = places
+        ctx.places, ctx.by_row = places, has_row_gradients(table_VD)
         return _sums(table_VD, places.index_L, places.first_N1)
 
     @staticmethod
@@ -58,6 +60,8 @@ class _LookedUp(torch.autograd.Function):
     def backward(ctx: Any, grad_ND: Tensor) -> tuple[Tensor, None]:
         places: Lookup = ctx.places
         grad_WD = _sums(grad_ND.contiguous(), places.sum_L, places.first_W1)
+        if ctx.by_row:
+            return row_gradient(places.row_W, grad_WD, places.rows), None
         if len(places.row_W) == places.rows:
             return grad_WD, None
         grad_VD = grad_ND.new_zeros(places.rows, grad_ND.shape[1])

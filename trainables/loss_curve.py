@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from trainables.base import Log
+if TYPE_CHECKING:  # which imports this module's caller
+    from trainables.base import Log
 
 STEPS_BETWEEN_POINTS = 50
 """A curve gets the mean of the losses over this many optimizer steps."""
@@ -22,6 +24,17 @@ class LossCurve:
         self._sums: dict[str, float] = {}
         self._steps = self._rows = 0
         self._since = 0.0
+
+    def state(self) -> dict[str, float]:
+        """Return the steps and the sums of the point to come."""
+        sums = {f"sum/{name}": total for name, total in self._sums.items()}
+        return {"step": self.step, "steps": self._steps, "rows": self._rows} | sums
+
+    def load(self, state: Mapping[str, float]) -> None:
+        """Go on from a state; the time of the point to come begins now."""
+        self.start()
+        self.step, self._steps, self._rows = int(state["step"]), int(state["steps"]), int(state["rows"])
+        self._sums = {name.removeprefix("sum/"): total for name, total in state.items() if name.startswith("sum/")}
 
     def start(self) -> None:
         """Begin a stage: what was summed before does not enter its curve."""

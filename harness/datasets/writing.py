@@ -7,7 +7,7 @@ import hashlib
 import os
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -88,6 +88,33 @@ def write_prepared(
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return PreparedDataset(folder, schema)
+
+
+def written_once(folder: Path, write: Callable[[Path], None], what: str) -> None:
+    """Write a folder that follows from a dataset, unless a process has: all of it or nothing.
+
+    Args:
+        folder: where it is to be; a lock lies beside it.
+        write: fills the empty folder that it is given.
+        what: what lies in it, for the error's message.
+
+    Raises:
+        DataError: it cannot be written.
+    """
+    if folder.is_dir():
+        return
+    partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.partial")
+    try:
+        with exclusive(folder.parent / "lock"):
+            if not folder.is_dir():
+                partial.mkdir()
+                write(partial)
+                partial.rename(folder)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise DataError(f"{folder}: cannot be written ({reason}); {what} are kept beside the dataset") from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def replace_folder(new: Path, folder: Path) -> None:

@@ -5,6 +5,7 @@ Legend: N rows of a split, M new items, D embedding size.
 
 from __future__ import annotations
 
+import functools
 from contextlib import AbstractContextManager
 from typing import Any, Literal
 
@@ -14,13 +15,13 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from harness.feed import open_rows
 from harness.metrics.auc import auc, auc_standard_error
 from harness.metrics.curves import precision_recall_points, roc_points
 from harness.metrics.log_loss import log_loss
 from harness.seeding import derive_seed, torch_seeded
-from harness.tasks.context import Context, Outcome
+from harness.tasks.context import Context, Outcome, joined, stage_seed
 from trainables.base import ColdStartMethod, CtrModel, RowSource
+from trainables.workers import gathered
 
 STAGES = ("cold", "warm_a", "warm_b", "warm_c")
 """The stages in their order; each is named after the block that was learned last."""
@@ -79,20 +80,13 @@ class ColdStart:
             ValueError: a split has no rows.
         """
         protocol = _Protocol(context)
-        checkpoint = protocol.pretrain()
+        checkpoint = protocol.checkpoints.once("pretrain", protocol.pretrain)
         metrics: dict[str, float] = {}
         arrays: dict[str, NDArray[Any]] = {}
         for stage in STAGES:
-            protocol.learn(stage)
-            score_N, label_N = protocol.score(stage)
-            prefix = f"{protocol.kind}/{stage}"
-            metrics[f"{prefix}/auc"] = auc(score_N, label_N)
-            metrics[f"{prefix}/log_loss"] = log_loss(score_N, label_N)
-            protocol.log(f"{prefix}/auc", metrics[f"{prefix}/auc"])
-            if protocol.kind == "test":
-                metrics[f"{prefix}/auc_standard_error"] = auc_standard_error(score_N, label_N)
-                arrays[f"{prefix}/roc"] = roc_points(score_N, label_N)
-                arrays[f"{prefix}/pr"] = precision_recall_points(score_N, label_N)
+            measured, curves = protocol.checkpoints.once(stage, functools.partial(protocol.measure, stage))
+            metrics |= measured
+            arrays |= {name: curve.numpy() for name, curve in curves.items()}
         if protocol.kind == "validation":
             metrics[self.primary] = float(np.mean([metrics[f"validation/{stage}/auc"] for stage in STAGES]))
         return Outcome(metrics, arrays, checkpoint)
@@ -107,6 +101,7 @@ class _Protocol:
         self.kind = "validation" if context.purpose == "search" else "test"
         self._step = 0
         self._method = self._build()
+        self.checkpoints = self._method.checkpoints = context.follow(self._method)
         self._new_item_M = torch.cat([self._open(split, "cold").distinct_items() for split in NEW_ITEM_SPLITS]).unique()
 
     def pretrain(self) -> dict[str, Tensor] | None:
@@ -129,6 +124,20 @@ class _Protocol:
             return None
         return {name: tensor.detach().clone() for name, tensor in backbone.state_dict().items()}
 
+    def measure(self, stage: str) -> tuple[dict[str, float], dict[str, Tensor]]:
+        """Go from the stage before to this one, and return its metrics and curves."""
+        self.learn(stage)
+        score_N, label_N = self.score(stage)
+        prefix = f"{self.kind}/{stage}"
+        metrics = {f"{prefix}/auc": auc(score_N, label_N), f"{prefix}/log_loss": log_loss(score_N, label_N)}
+        curves: dict[str, Tensor] = {}
+        self.log(f"{prefix}/auc", metrics[f"{prefix}/auc"])
+        if self.kind == "test":
+            metrics[f"{prefix}/auc_standard_error"] = auc_standard_error(score_N, label_N)
+            curves[f"{prefix}/roc"] = torch.from_numpy(roc_points(score_N, label_N))
+            curves[f"{prefix}/pr"] = torch.from_numpy(precision_recall_points(score_N, label_N))
+        return metrics, curves
+
     def learn(self, stage: str) -> None:
         """Go from the stage before to this one; afterwards the new items have the embeddings to evaluate."""
         with self._seeded(stage):
@@ -145,7 +154,7 @@ class _Protocol:
 
     @torch.no_grad()
     def score(self, stage: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return the probabilities and labels of all test rows, float32 [N].
+        """Return the probabilities and labels of all test rows, whichever worker scored them, float32 [N].
 
         Raises:
             ValueError: there is no test row.
@@ -159,7 +168,7 @@ class _Protocol:
         for batch in rows.batches(self._settings.evaluation_batch_size):
             scores.append(torch.sigmoid(backbone(batch)))
             labels.append(batch.label_B)
-        score_N, label_N = torch.cat(scores), torch.cat(labels)
+        score_N, label_N = gathered(joined(scores)), gathered(joined(labels))
         if not bool(score_N.isfinite().all()):
             raise FloatingPointError(f"{stage}: scores are not finite; lower the learning rate")
         return score_N.numpy(), label_N.numpy()
@@ -174,9 +183,9 @@ class _Protocol:
 
     def _build(self) -> ColdStartMethod:
         component, method = self._context.components["backbone"], self._context.method
-        with self._seeded("backbone"):
+        with torch_seeded(derive_seed(self._context.seed, "backbone")):
             backbone = component.cls(self._context.dataset.fields, **component.parameters)
-        with self._seeded("method"):
+        with torch_seeded(derive_seed(self._context.seed, "method")):
             built: ColdStartMethod = method.cls(backbone, **method.parameters)
         return built
 
@@ -185,10 +194,12 @@ class _Protocol:
         prefix = "validation_" if self._context.purpose == "search" else ""
         seen = ("base", *STAGES[1 : STAGES.index(stage) + 1])
         counted = tuple(prefix + name for name in seen) if self._settings.count == "leak_free" else None
-        return open_rows(self._context.dataset, prefix + split, self._context.purpose, count_splits=counted)
+        return self._context.feed.open(
+            self._context.dataset, prefix + split, self._context.purpose, count_splits=counted
+        )
 
     def _seeded(self, stage: str) -> AbstractContextManager[None]:
-        return torch_seeded(derive_seed(self._context.seed, stage))
+        return torch_seeded(stage_seed(self._context, stage))
 
     def _order(self, stage: str) -> int:
         return derive_seed(self._context.seed, "order", stage)

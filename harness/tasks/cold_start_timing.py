@@ -16,7 +16,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from harness.feed import open_rows
 from harness.seeding import derive_seed, torch_seeded
 from harness.tasks.context import Context, Outcome
 from trainables.base import ColdStartMethod, CtrBatch, ItemTable, RowSource
@@ -58,7 +57,7 @@ class ColdStartTiming:
         """
         assert isinstance(context.settings, ColdStartTimingSettings)
         search = context.purpose == "search"
-        rows = open_rows(context.dataset, "validation_base" if search else "base", context.purpose)
+        rows = context.feed.open(context.dataset, "validation_base" if search else "base", context.purpose)
         method = _built(context)
         kind = "validation" if search else "test"
         metrics: dict[str, float] = {}
@@ -107,11 +106,11 @@ class TimedRows:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def batches(self, batch_size: int, *, shuffle_seed: int | None = None) -> Iterator[CtrBatch]:
+    def batches(self, batch_size: int, *, shuffle_seed: int | None = None, skip: int = 0) -> Iterator[CtrBatch]:
         """Yield the warm-up's batches and those to be timed."""
         warm_up, count = self._settings.warm_up, self._settings.warm_up + self._settings.batches
         since, steps = time.perf_counter(), self.clock.steps
-        batches = self._rows.batches(batch_size, shuffle_seed=shuffle_seed)
+        batches = self._rows.batches(batch_size, shuffle_seed=shuffle_seed, skip=skip)
         for number, batch in enumerate(itertools.islice(batches, count)):
             yield batch
             now, steps_now = time.perf_counter(), self.clock.steps

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel
 from torch import Tensor
 
 from harness.datasets.prepared import PreparedDataset
+from harness.feeds import RESIDENT, Feed
+from harness.seeding import derive_seed
 from trainables.base import Log
+from trainables.checkpoints import Checkpoints
+from trainables.workers import rank
 
 Purpose = Literal["search", "repeat"]
 
@@ -29,7 +34,8 @@ class Context:
     """All that a task needs to run one trial.
 
     `components` holds what the method is built around, by parameter name (`backbone`). `start` is the checkpoint
-    of the trial that this one starts from. `purpose` decides which splits can be opened at all.
+    of the trial that this one starts from. `purpose` decides which splits can be opened at all. `feed` opens them.
+    `follow` takes the method once it is built, and returns where its loops tell of their progress.
     """
 
     method: Component
@@ -40,6 +46,8 @@ class Context:
     seed: int
     start: Mapping[str, Tensor] | None
     log: Log
+    feed: Feed = RESIDENT
+    follow: Callable[[Any], Checkpoints] = lambda method: Checkpoints()
 
 
 @dataclass(frozen=True)
@@ -54,6 +62,16 @@ class Outcome:
     arrays: dict[str, NDArray[Any]] = field(default_factory=dict)
     checkpoint: dict[str, Tensor] | None = None
     note: str = ""
+
+
+def stage_seed(context: Context, stage: str) -> int:
+    """Return the seed of a stage's random numbers: each worker draws its own, the first as one alone would."""
+    return derive_seed(context.seed, stage, *(("worker", rank()) if rank() else ()))
+
+
+def joined(parts: Sequence[Tensor]) -> Tensor:
+    """Return the batches' scores or labels together, float32 [N]; a worker's share may have none."""
+    return torch.cat(list(parts)) if parts else torch.empty(0)
 
 
 class Task(Protocol):

@@ -12,15 +12,17 @@ import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from harness.feed import ResidentRows, open_rows
+from harness.errors import InputError
+from harness.feed import ResidentRows
 from harness.labelled_rows import LabelledRows
 from harness.metrics.auc import auc, auc_standard_error
 from harness.metrics.calibration import expected_calibration_error, reliability
 from harness.metrics.curves import precision_recall_points, roc_points
 from harness.metrics.log_loss import log_loss
 from harness.seeding import derive_seed, torch_seeded
-from harness.tasks.context import Context, Outcome
-from trainables.base import CtrMethod
+from harness.tasks.context import Context, Outcome, joined, stage_seed
+from trainables.base import CtrMethod, RowSource
+from trainables.workers import gathered
 
 
 class CtrSettings(BaseModel):
@@ -67,6 +69,7 @@ class Ctr:
         """
         assert isinstance(context.settings, CtrSettings)
         method = _built(context)
+        method.checkpoints = context.follow(method)
         if context.start is not None:
             method.start_from(context.start)
         elif method.needs_start:
@@ -77,7 +80,7 @@ class Ctr:
         def validate() -> float:
             return auc(*scored(method, validation, context.settings))
 
-        with torch_seeded(derive_seed(context.seed, "train")):
+        with torch_seeded(stage_seed(context, "train")):
             order = derive_seed(context.seed, "order", "train")
             epochs = method.fit(_training_rows(context, method), validate, seed=order, log=context.log)
         rows = validation if context.purpose == "search" else _open(context, "test")
@@ -99,10 +102,8 @@ class Ctr:
 
 
 @torch.no_grad()
-def scored(
-    method: CtrMethod, rows: ResidentRows, settings: BaseModel
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return the probabilities and labels of all rows, float32 [N], in evaluation mode.
+def scored(method: CtrMethod, rows: RowSource, settings: BaseModel) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the probabilities and labels of all rows, whichever worker scored them, float32 [N], in evaluation mode.
 
     Raises:
         ValueError: there is no row.
@@ -116,25 +117,31 @@ def scored(
     for batch in rows.batches(settings.evaluation_batch_size):
         scores.append(torch.sigmoid(method(batch)))
         labels.append(batch.label_B)
-    score_N, label_N = torch.cat(scores), torch.cat(labels)
+    score_N, label_N = gathered(joined(scores)), gathered(joined(labels))
     if not bool(score_N.isfinite().all()):
         raise FloatingPointError("scores are not finite; lower the learning rate")
     return score_N.numpy(), label_N.numpy()
 
 
-def _training_rows(context: Context, method: CtrMethod) -> ResidentRows:
-    """Return the training rows, with hidden labels or without the rows that have none."""
+def _training_rows(context: Context, method: CtrMethod) -> RowSource:
+    """Return the training rows, with hidden labels or without the rows that have none.
+
+    Raises:
+        InputError: labels are to be hidden in a stream, whose rows have no numbers to draw them by.
+    """
     assert isinstance(context.settings, CtrSettings)
     rows, share = _open(context, "train"), context.settings.labelled_share
     if share == 1:
         return rows
+    if not isinstance(rows, ResidentRows):
+        raise InputError(f"labelled_share {share}: needs the resident feed; set feed: resident")
     labelled = LabelledRows(rows, share, derive_seed(context.seed, "labelled"))
     return labelled if method.uses_unlabelled_rows else labelled.labelled()
 
 
-def _open(context: Context, split: str) -> ResidentRows:
+def _open(context: Context, split: str) -> RowSource:
     assert isinstance(context.settings, CtrSettings)
-    return open_rows(context.dataset, f"{context.settings.split}_{split}", context.purpose)
+    return context.feed.open(context.dataset, f"{context.settings.split}_{split}", context.purpose)
 
 
 def _built(context: Context) -> CtrMethod:

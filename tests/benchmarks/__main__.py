@@ -18,6 +18,7 @@ from tests.benchmarks import (
     bench_feed,
     bench_memory,
     bench_next_item,
+    bench_stream,
     bench_sweep,
     bench_synthesis,
 )
@@ -32,6 +33,7 @@ def main(data_root: Path) -> None:
     bench_deepfm.main(data_root)
     bench_dgenctr.main(data_root)
     bench_next_item.main(data_root)
+    bench_stream.main()
     bench_sweep.main()
     bench_synthesis.main()
 

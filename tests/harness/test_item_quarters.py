@@ -73,5 +73,5 @@ def test_rows_of_one_time_keep_their_stored_order(dataset: PreparedDataset) -> N
 
 
 def test_a_split_whose_items_are_too_rare_has_empty_quarters(dataset: PreparedDataset) -> None:
-    rows = open_rows(dataset, "base", "repeat")._of(open_rows(dataset, "base", "repeat")._row_S[:1])
+    rows = open_rows(dataset, "base", "repeat").of(open_rows(dataset, "base", "repeat")._row_S[:1])
     assert [len(quarter) for quarter in rows.item_quarters(seed=0)] == [0, 0, 0, 0]

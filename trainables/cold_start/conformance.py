@@ -52,9 +52,9 @@ class RowsInMemory:
     def __len__(self) -> int:
         return len(self.batch)
 
-    def batches(self, batch_size: int, *, shuffle_seed: int | None = None) -> Iterator[CtrBatch]:
-        """Yield all rows once, the last batch possibly short; in stored order without a seed."""
-        for index_B in self._order(shuffle_seed).split(batch_size):
+    def batches(self, batch_size: int, *, shuffle_seed: int | None = None, skip: int = 0) -> Iterator[CtrBatch]:
+        """Yield all rows once, but for the first `skip` batches, the last one possibly short."""
+        for index_B in self._order(shuffle_seed).split(batch_size)[skip:]:
             if len(index_B):
                 yield self._chosen(index_B)
 

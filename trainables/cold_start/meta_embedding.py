@@ -6,6 +6,7 @@ Legend: B rows of a batch, M distinct items of it, S size of the side informatio
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -28,6 +29,43 @@ from trainables.cold_start.generator import BackboneMode
 from trainables.cold_start.side_information import Variant, item_id_name, item_side_information, items_alone, two_layers
 from trainables.cold_start.training import TrainedColdStartMethod
 from trainables.layers import gather_rows
+
+
+@dataclass(frozen=True)
+class _Pair(CtrBatch):
+    """A batch of the cold quarter, and as many rows of the same items in the warm one."""
+
+    warm: CtrBatch
+
+
+class _PairedRows:
+    """Two quarters of one order, batch beside batch: a `RowSource` of the cold one's rows."""
+
+    def __init__(self, cold: RowSource, warm: RowSource) -> None:
+        self._cold, self._warm = cold, warm
+
+    @property
+    def items(self) -> ItemTable:
+        """The items as the quarters may know them."""
+        return self._cold.items
+
+    def __len__(self) -> int:
+        return len(self._cold)
+
+    def batches(self, batch_size: int, *, shuffle_seed: int | None = None, skip: int = 0) -> Iterator[CtrBatch]:
+        """Yield all rows of the cold quarter with their partners; see `RowSource`."""
+        cold, warm = (
+            rows.batches(batch_size, shuffle_seed=shuffle_seed, skip=skip) for rows in (self._cold, self._warm)
+        )
+        return (_Pair(one.columns, one.label_B, other) for one, other in zip(cold, warm, strict=True))
+
+    def distinct_items(self) -> Tensor:
+        """Return the ids of the items that occur here, ascending, int64 [M]."""
+        return self._cold.distinct_items()
+
+    def item_quarters(self, seed: int) -> tuple[RowSource, RowSource, RowSource, RowSource]:
+        """Return the quarters of the cold quarter."""
+        return self._cold.item_quarters(seed)
 
 
 class MetaEmbedding(TrainedColdStartMethod):
@@ -82,13 +120,13 @@ class MetaEmbedding(TrainedColdStartMethod):
         optimizer = self.optimizer(parameters, rate)
         for epoch in range(self.fit_epochs):
             quarters = base.item_quarters(seed + epoch)
-            cold, warm = quarters[epoch % 4], quarters[(epoch + 1) % 4]
-            later = warm.batches(self.batch_size)
+            pairs = _PairedRows(quarters[epoch % 4], quarters[(epoch + 1) % 4])
 
-            def losses(batch: CtrBatch, later: Iterator[CtrBatch] = later) -> dict[str, Tensor]:
-                return self._losses(side_IS, batch, next(later))
+            def losses(batch: CtrBatch) -> dict[str, Tensor]:
+                assert isinstance(batch, _Pair)
+                return self._losses(side_IS, batch, batch.warm)
 
-            self.minimize("fit", parameters, losses, cold, rate, 1, optimizer=optimizer, seed=None, log=log)
+            self.minimize("fit", parameters, losses, pairs, rate, 1, optimizer=optimizer, seed=None, log=log)
 
     @torch.no_grad()
     def generate(self, items: ItemTable, item_M: Tensor) -> Tensor:

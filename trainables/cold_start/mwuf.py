@@ -6,7 +6,7 @@ Legend: B rows of a batch, M items, S size of the side information, D embedding 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -34,6 +34,7 @@ from trainables.cold_start.side_information import (
 )
 from trainables.cold_start.training import TrainedColdStartMethod, training_only
 from trainables.layers import gather_rows
+from trainables.workers import backward, summed
 
 ROWS_AT_ONCE = 65536
 """Rows of a batch while users' embeddings are averaged, where nothing is trained."""
@@ -64,6 +65,8 @@ class MWUF(TrainedColdStartMethod):
             of the side information, the mean of the whole table, new items included, and weight decay on the second
             table, which shrinks the rows of new items.
     """
+
+    row_tables: ClassVar[tuple[str, ...]] = ("cold_ID",)
 
     def __init__(
         self,
@@ -112,7 +115,7 @@ class MWUF(TrainedColdStartMethod):
                 logits_B = self.backbone.interact(values.with_item(item_BD))
                 loss = F.binary_cross_entropy_with_logits(logits_B, batch.label_B)
                 optimizer.zero_grad()
-                loss.backward()
+                backward(loss, len(batch), optimizer.param_groups[0]["params"])
                 optimizer.step()
                 return loss.detach()
 
@@ -123,7 +126,8 @@ class MWUF(TrainedColdStartMethod):
 
         self.backbone.train(self.backbone_mode == "training")
         with training_only(self, [self.cold_ID, *networks]):
-            self.train_on("fit", base, step, rate, self.fit_epochs, seed=seed, log=log)
+            optimizers = [cold_optimizer, warm_optimizer]
+            self.train_on("fit", base, step, rate, self.fit_epochs, optimizers=optimizers, seed=seed, log=log)
 
     @torch.no_grad()
     def generate(self, items: ItemTable, item_M: Tensor) -> Tensor:
@@ -154,6 +158,7 @@ class MWUF(TrainedColdStartMethod):
         for item_B, user_BD in self._meetings(base):
             sum_ID.index_add_(0, item_B, user_BD)
             rows_I.index_add_(0, item_B, torch.ones(len(item_B)))
+        sum_ID, rows_I = summed(sum_ID), summed(rows_I)
         mean_ID = sum_ID / rows_I.clamp(min=1).unsqueeze(1)
         if self.variant == "paper":
             mean_ID[rows_I == 0] = sum_ID.sum(dim=0) / rows_I.sum().clamp(min=1)

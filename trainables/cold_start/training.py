@@ -6,7 +6,7 @@ Legend: B rows of a batch, D embedding size, I items.
 from __future__ import annotations
 
 from abc import ABC
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -24,7 +24,10 @@ from trainables.base import (
     RowSource,
     no_log,
 )
+from trainables.checkpoints import Loop, Place
 from trainables.loss_curve import LossCurve
+from trainables.rowwise_adam import EmbeddingUpdates, adam_of
+from trainables.workers import backward
 
 
 @contextmanager
@@ -59,6 +62,8 @@ class TrainedColdStartMethod(ColdStartMethod, ABC):
         batch_size: rows of a batch; a last batch of a single row is left out, BatchNorm having no variance of it.
         adapt_learning_rate: of the item-ID embeddings on a warm block.
         adapt_epochs: passes over a warm block.
+        embedding_updates: `all_rows` as above; or `touched_rows`, for tables of millions of rows: a step updates the
+            rows of its batch alone, and what is not seen stays as it is, see `RowwiseAdam`.
     """
 
     def __init__(
@@ -71,6 +76,7 @@ class TrainedColdStartMethod(ColdStartMethod, ABC):
         batch_size: PositiveInt = 2048,
         adapt_learning_rate: PositiveFloat = 1e-3,
         adapt_epochs: PositiveInt = 1,
+        embedding_updates: EmbeddingUpdates = "all_rows",
     ) -> None:
         super().__init__(backbone)
         self.learning_rate = learning_rate
@@ -79,6 +85,7 @@ class TrainedColdStartMethod(ColdStartMethod, ABC):
         self.batch_size = batch_size
         self.adapt_learning_rate = adapt_learning_rate
         self.adapt_epochs = adapt_epochs
+        self.embedding_updates = embedding_updates
         self.curve = LossCurve()
 
     def pretrain(self, base: RowSource, *, seed: int, log: Log = no_log) -> None:
@@ -122,19 +129,24 @@ class TrainedColdStartMethod(ColdStartMethod, ABC):
             found = losses(batch)
             for parameter in parameters:
                 parameter.grad = None
-            torch.stack(list(found.values())).sum().backward()
+            backward(torch.stack(list(found.values())).sum(), len(batch), parameters)
             optimizer.step()
             return {name: loss.detach() for name, loss in found.items()}
 
         with training_only(self, parameters):
-            self.train_on(stage, rows, step, learning_rate, epochs, repetitions=repetitions, seed=seed, log=log)
+            optimizers = [optimizer]
+            self.train_on(
+                stage, rows, step, learning_rate, epochs,
+                optimizers=optimizers, repetitions=repetitions, seed=seed, log=log,
+            )  # fmt: skip
 
     def optimizer(
         self, parameters: list[nn.Parameter], learning_rate: float, weight_decay: float | None = None
     ) -> torch.optim.Optimizer:
         """Return a fresh Adam, by default with the method's weight decay."""
         decay = self.weight_decay if weight_decay is None else weight_decay
-        return torch.optim.Adam(parameters, lr=learning_rate, weight_decay=decay, fused=True)
+        updates = self.embedding_updates
+        return adam_of(self, parameters, learning_rate=learning_rate, weight_decay=decay, embedding_updates=updates)
 
     def train_on(
         self,
@@ -144,13 +156,15 @@ class TrainedColdStartMethod(ColdStartMethod, ABC):
         learning_rate: float,
         epochs: int,
         *,
+        optimizers: Sequence[torch.optim.Optimizer],
         repetitions: int = 1,
         seed: int | None,
         log: Log,
     ) -> None:
         """Run `step`, which returns its losses, on every batch `repetitions` times, and log the curves.
 
-        Rows are shuffled anew in each epoch, or taken in stored order where the seed is None.
+        Rows are shuffled anew in each epoch, or taken in stored order where the seed is None. `optimizers` are those
+        that `step` uses, for a checkpoint.
 
         Raises:
             ValueError: there is no row to train on.
@@ -159,11 +173,18 @@ class TrainedColdStartMethod(ColdStartMethod, ABC):
         if len(rows) == 0:
             raise ValueError(f"{stage}: no rows to train on; prepare the dataset with a split that has some")
         self.curve.start()
-        for epoch in range(epochs):
-            for batch in rows.batches(self.batch_size, shuffle_seed=None if seed is None else seed + epoch):
+        place = self.checkpoints.enter(Loop(self, optimizers, self.curve))
+        if place is None:
+            return
+        for epoch in range(place.epoch, epochs):
+            skip = place.batch if epoch == place.epoch else 0
+            batches = rows.batches(self.batch_size, shuffle_seed=None if seed is None else seed + epoch, skip=skip)
+            for number, batch in enumerate(batches, start=skip + 1):
                 if len(batch) == 1:
                     continue
                 for _ in range(repetitions):
                     if self.curve.add(stage, step(batch), len(batch)):
                         self.curve.write(stage, log, learning_rate)
+                self.checkpoints.passed(Place(epoch, number), len(batch))
+        self.checkpoints.leave()
         self.curve.write(stage, log, learning_rate)

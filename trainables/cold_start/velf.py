@@ -63,6 +63,8 @@ class VariationalField(nn.Module):
     one learned Gaussian for all.
     """
 
+    row_tables: ClassVar[tuple[str, ...]] = ("log_variance_ID",)
+
     def __init__(
         self, backbone: CtrModel, id_role: FieldRole, side_role: FieldRole, hidden_size: int, initial_deviation: float
     ) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from trainables.base import DropoutRate, Field, FieldValues, PositiveInt
 from trainables.layers import MLP, EmbeddedCtrModel, NormalizationStart, Padding
+from trainables.workers import BatchNorm
 
 SMALLEST = 1e-4
 """Below this an embedding's absolute value counts as this, so that its logarithm stays finite (authors' program)."""
@@ -29,8 +30,8 @@ class LogarithmicNeurons(nn.Module):
     def __init__(self, fields: int, neurons: int) -> None:
         super().__init__()
         self.weight_HF = nn.Parameter(torch.randn(neurons, fields))
-        self.normalize_fields = nn.BatchNorm1d(fields)
-        self.normalize_neurons = nn.BatchNorm1d(neurons)
+        self.normalize_fields = BatchNorm(fields)
+        self.normalize_neurons = BatchNorm(neurons)
 
     def forward(self, fields_BFD: Tensor) -> Tensor:
         """Return the neurons' outputs."""

@@ -24,7 +24,10 @@ from trainables.base import (
     Validate,
     no_log,
 )
+from trainables.checkpoints import Checkpoints, Loop, Place
 from trainables.loss_curve import LossCurve
+from trainables.rowwise_adam import EmbeddingUpdates, adam_of
+from trainables.workers import backward
 
 
 class Supervised(CtrMethod):
@@ -37,6 +40,8 @@ class Supervised(CtrMethod):
         batch_size: rows of a batch; a last batch of a single row is left out, BatchNorm having no variance of it.
         epochs: at most so many passes over the rows.
         patience: stop after so many epochs without a better validation AUC; 0 trains all epochs and keeps the last.
+        embedding_updates: whether a step updates `all_rows` of the embedding tables, weight decay shrinking those that
+            are not in its batch, or for tables of millions of rows the `touched_rows` alone, see `RowwiseAdam`.
     """
 
     def __init__(
@@ -48,6 +53,7 @@ class Supervised(CtrMethod):
         batch_size: PositiveInt = 2048,
         epochs: PositiveInt = 20,
         patience: NonNegativeInt = 2,
+        embedding_updates: EmbeddingUpdates = "all_rows",
     ) -> None:
         super().__init__(backbone)
         self.learning_rate = learning_rate
@@ -55,6 +61,7 @@ class Supervised(CtrMethod):
         self.batch_size = batch_size
         self.epochs = epochs
         self.patience = patience
+        self.embedding_updates = embedding_updates
 
     def fit(self, rows: RowSource, validate: Validate, *, seed: int, log: Log = no_log) -> int:
         """Train, and return the number of epochs that the kept parameters had.
@@ -63,23 +70,33 @@ class Supervised(CtrMethod):
             ValueError: there is no row to train on.
             FloatingPointError: a loss is not finite.
         """
-        optimizer = adam(self.backbone, self.learning_rate, self.weight_decay)
+        optimizer = adam(self.backbone, self.learning_rate, self.weight_decay, self.embedding_updates)
         curve = LossCurve()
-        best, kept, state = -1.0, 0, {}
+        loop = Loop(self, [optimizer], curve)
+
+        def scored() -> float:
+            score = validate()
+            log("validation/auc", score, curve.step)
+            return score
+
+        best, kept = -1.0, 0
         for epoch in range(self.epochs):
             self.train()
-            train_epoch("train", rows, self.losses, optimizer, curve, self.batch_size, seed=seed + epoch, log=log)
+            train_epoch(
+                "train", rows, self.losses, optimizer, curve, self.batch_size,
+                seed=seed + epoch, log=log, checkpoints=self.checkpoints, loop=loop,
+            )  # fmt: skip
             if not self.patience:
                 kept = epoch + 1
                 continue
-            score = validate()
-            log("validation/auc", score, curve.step)
+            score = self.checkpoints.once(f"validation/{epoch}", scored)
             if score > best:
                 best, kept = score, epoch + 1
-                state = {name: value.clone() for name, value in self.backbone.state_dict().items()}
+                self.checkpoints.keep("best", self.backbone.state_dict())
             elif epoch + 1 - kept >= self.patience:
                 break
-        if state:
+        state = self.checkpoints.kept("best")
+        if state is not None:
             self.backbone.load_state_dict(state)
         return kept
 
@@ -98,8 +115,12 @@ def train_epoch(
     *,
     seed: int,
     log: Log,
+    checkpoints: Checkpoints | None = None,
+    loop: Loop | None = None,
 ) -> None:
     """Minimize the sum of a batch's losses over all rows once, shuffled by the seed, and log the curves.
+
+    With `checkpoints`, for which `loop` says what changes, an interrupted epoch goes on where it was.
 
     Raises:
         ValueError: there is no row to train on.
@@ -108,15 +129,23 @@ def train_epoch(
     check_rows(stage, rows)
     rate = float(optimizer.param_groups[0]["lr"])
     curve.start()
-    for batch in rows.batches(batch_size, shuffle_seed=seed):
+    checkpoints = checkpoints or Checkpoints()
+    place = checkpoints.enter(loop) if loop is not None else Place()
+    if place is None:
+        return
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    batches = rows.batches(batch_size, shuffle_seed=seed, skip=place.batch)
+    for number, batch in enumerate(batches, start=place.batch + 1):
         if len(batch) == 1:
             continue
         found = losses(batch)
         optimizer.zero_grad()
-        torch.stack(list(found.values())).sum().backward()
+        backward(torch.stack(list(found.values())).sum(), len(batch), parameters)
         optimizer.step()
         if curve.add(stage, {name: loss.detach() for name, loss in found.items()}, len(batch)):
             curve.write(stage, log, rate)
+        checkpoints.passed(Place(0, number), len(batch))
+    checkpoints.leave()
     curve.write(stage, log, rate)
 
 
@@ -131,6 +160,14 @@ def check_rows(stage: str, rows: RowSource) -> None:
         raise ValueError(f"{stage}: {found} to train on, two at least are needed; raise the share of labelled rows")
 
 
-def adam(module: nn.Module, learning_rate: float, weight_decay: float) -> torch.optim.Optimizer:
+def adam(
+    module: nn.Module, learning_rate: float, weight_decay: float, embedding_updates: EmbeddingUpdates = "all_rows"
+) -> torch.optim.Optimizer:
     """Return a fresh Adam of all parameters of a module."""
-    return torch.optim.Adam(module.parameters(), lr=learning_rate, weight_decay=weight_decay, fused=True)
+    return adam_of(
+        module,
+        module.parameters(),
+        learning_rate=learning_rate,
+        weight_decay=weight_decay,
+        embedding_updates=embedding_updates,
+    )

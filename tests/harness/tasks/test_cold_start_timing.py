@@ -28,8 +28,8 @@ class Counted:
     def __len__(self) -> int:
         return 10
 
-    def batches(self, batch_size: int, *, shuffle_seed: int | None = None) -> Iterator[CtrBatch]:
-        for number in range(10):
+    def batches(self, batch_size: int, *, shuffle_seed: int | None = None, skip: int = 0) -> Iterator[CtrBatch]:
+        for number in range(skip, 10):
             yield CtrBatch({}, torch.tensor([float(number)]))
 
     def distinct_items(self) -> Tensor:

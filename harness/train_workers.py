@@ -1,0 +1,165 @@
+"""Trials that stream, in workers of Ray Train: one or several a trial, which go on from a checkpoint when one dies."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from harness.datasets.prepared import open_prepared
+from harness.errors import TrialError
+from harness.feeds import Feed
+from harness.methods import MethodCatalog
+from harness.places import Places
+from harness.quick_imports import quick_imports
+from harness.record import TrialResult
+from harness.request import Job
+from harness.specs import TrialSpec
+from harness.store import Store
+from harness.stream_plan import Share
+from harness.trial import CHECKPOINT, code_hash, failed_record, lacks_checkpoint, load_checkpoint, run_trial
+from harness.trial_checkpoints import TrialCheckpoints
+
+WORKER_FAILURES = 20
+"""So often a trial goes on after a worker's death; then it has failed."""
+
+LEFT_FOR_READING = 0.05
+"""CPUs that a worker does not ask for of those that it uses: the trial's own process and Ray Data's have to fit in."""
+
+CHECKPOINT_SECONDS = "DIFFBENCH_CHECKPOINT_SECONDS"
+"""The environment variable that says how many seconds lie between two checkpoints of a worker; 30 by default."""
+
+# Set before Ray Train is imported: quick word of a death and an end, and an error instead of a wait for ever.
+_TRAIN_ENVIRONMENT = {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2", "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "600"}
+
+
+def finish_in_workers(job: Job, places: Places) -> TrialResult:
+    """Run a streamed trial into the store unless it is finished there, holding its claim all the while.
+
+    Runs inside a process of Ray. A checkpoint that an interrupted run of the same trial and code left is gone on from.
+
+    Raises:
+        StoreError: the store cannot be read or written.
+    """
+    spec, store = job.spec, Store(places.store)
+    with store.claim(spec.id, wait=True):
+        present = store.record(spec.id, with_files=True)
+        if present is not None and not (job.keep_checkpoint and lacks_checkpoint(present, store)):
+            return present
+        store.remove(spec.id)
+        if spec.starts_from is not None:
+            try:
+                load_checkpoint(spec.starts_from, store)
+            except TrialError as error:
+                return store.write(failed_record(spec, str(error)), {})
+        problem = _train(job, places, store)
+        found = store.record(spec.id)
+        return found or store.write(failed_record(spec, problem or "its workers left no record"), {})
+
+
+def _train(job: Job, places: Places, store: Store) -> str:
+    """Run the workers until one of them has written the record; return why they could not, if so."""
+    os.environ.update({key: os.environ.get(key, value) for key, value in _TRAIN_ENVIRONMENT.items()})
+    with quick_imports():
+        import ray.train
+        from ray.train.torch import TorchTrainer
+
+    logging.getLogger("ray.train").setLevel(logging.CRITICAL)
+    spec, name = job.spec, f"{job.spec.id}-{code_hash()}"
+    resources = {"CPU": spec.threads - LEFT_FOR_READING} | ({"GPU": spec.gpus} if spec.gpus else {})
+    trainer: Any = TorchTrainer(
+        work,
+        train_loop_config={
+            "spec": spec.model_dump_json(),
+            "keep_checkpoint": job.keep_checkpoint,
+            "places": TypeAdapter(Places).dump_json(places).decode(),
+            "seconds": float(os.environ.get(CHECKPOINT_SECONDS, "30")),
+        },
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=spec.workers, use_gpu=spec.gpus > 0, resources_per_worker=resources
+        ),
+        run_config=ray.train.RunConfig(
+            name=name,
+            storage_path=store.checkpoints,
+            failure_config=ray.train.FailureConfig(max_failures=WORKER_FAILURES, controller_failure_limit=0),
+            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=1),
+        ),
+    )
+    try:
+        trainer.fit()
+    except Exception as error:  # what Ray Train raises when it gives up is of many types
+        return f"its workers ended: {' '.join(str(error).split())[:300]}"
+    finally:
+        store.remove_checkpoints(name)
+    return ""
+
+
+def work(config: dict[str, Any]) -> None:
+    """Be one worker of a trial: train on its share of the rows; the first one writes the record."""
+    import ray.train
+
+    from harness.ray_reading import read_by_ray
+
+    context: Any = ray.train.get_context()
+    share = Share(context.get_world_rank(), context.get_world_size())
+    spec = TrialSpec.model_validate_json(config["spec"])
+    places = TypeAdapter(Places).validate_json(config["places"])
+    store = Store(places.store)
+    resumed, shared = _resumed(share.rank)
+    checkpoints = TrialCheckpoints(
+        lambda content: _report(content, share.rank), seconds=config["seconds"], resumed=resumed, shared=shared
+    )
+    result, files = run_trial(
+        spec,
+        open_prepared(places.data / "prepared" / spec.dataset),
+        MethodCatalog(places.search_spaces),
+        load_checkpoint(spec.starts_from, store) if spec.starts_from else None,
+        feed=Feed("stream", share, read_by_ray),
+        checkpoints=checkpoints,
+    )
+    if not config["keep_checkpoint"]:
+        files.pop(CHECKPOINT, None)
+    # A worker that fails leaves the others alone, whose errors are only that it is gone: the first word counts.
+    if result.status == "failed":
+        if store.record(spec.id) is None:
+            store.write(result, {})
+        _leave_the_group()
+    elif share.rank == 0:
+        store.write(result, files)
+
+
+def _file(rank: int) -> str:
+    return f"worker-{rank}.pt"
+
+
+def _report(content: bytes, rank: int) -> None:
+    """Hand a worker's checkpoint to Ray Train, which stores those of all workers as one."""
+    import ray.train
+
+    with tempfile.TemporaryDirectory(prefix="diffbench-checkpoint-") as folder:
+        Path(folder, _file(rank)).write_bytes(content)
+        ray.train.report({}, checkpoint=ray.train.Checkpoint.from_directory(folder))
+
+
+def _resumed(rank: int) -> tuple[bytes | None, bytes | None]:
+    """Return what this worker and the first one left in the last checkpoint, if there is one."""
+    import ray.train
+
+    checkpoint: Any = ray.train.get_checkpoint()
+    if checkpoint is None:
+        return None, None
+    with checkpoint.as_directory() as folder:
+        own, first = (Path(folder, _file(number)).read_bytes() for number in (rank, 0))
+    return own, first
+
+
+def _leave_the_group() -> None:
+    """Close the connections to the other workers, so that they do not wait for one that has failed."""
+    import torch.distributed as dist
+
+    if dist.is_initialized() and dist.get_world_size() > 1:
+        dist.destroy_process_group()

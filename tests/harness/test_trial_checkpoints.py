@@ -1,0 +1,134 @@
+"""A trial that is killed again and again, each time going on from its last checkpoint, against one that is not."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from harness.datasets.prepared import PreparedDataset
+from harness.datasets.synthetic import write_small_interactions
+from harness.methods import MethodCatalog, trial_spec
+from harness.places import places
+from harness.record import TrialResult
+from harness.specs import FeedKind, Parameters, TrialSpec
+from harness.table_specs import Row
+from harness.trial import ROWS_SEEN, run_trial
+from harness.trial_checkpoints import TrialCheckpoints
+
+KILLS = 10
+
+
+class Killed(BaseException):
+    """Stands for the process's end: nothing catches it."""
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> PreparedDataset:
+    return write_small_interactions(tmp_path_factory.mktemp("prepared") / "small")
+
+
+def spec_of(
+    dataset: PreparedDataset,
+    method: str,
+    parameters: Parameters,
+    feed: FeedKind = "stream",
+) -> TrialSpec:
+    return trial_spec(
+        task_name="cold_start",
+        dataset=dataset.name,
+        dataset_hash=dataset.hash,
+        row=Row(name="row", method=method),
+        parameters={"backbone": "deepfm", "batch_size": 128, "adapt_epochs": 2} | parameters,
+        seed=3,
+        threads=1,
+        purpose="repeat",
+        gpus=0,
+        catalog=MethodCatalog(places().search_spaces),
+        start=None,
+        feed=feed,
+    )
+
+
+def killed_again_and_again(spec: TrialSpec, dataset: PreparedDataset, steps: random.Random) -> tuple[TrialResult, int]:
+    """Run a trial whose process ends at random steps; return its record and how often it was killed."""
+    last: bytes | None = None
+    catalog = MethodCatalog(places().search_spaces)
+    for kills in range(KILLS + 1):
+        left = steps.randrange(1, 3) if kills < KILLS else 10**9
+
+        def write(content: bytes) -> None:
+            nonlocal last, left
+            if left <= 0:
+                raise Killed
+            last, left = content, left - 1
+
+        try:
+            result, _ = run_trial(spec, dataset, catalog, checkpoints=TrialCheckpoints(write, seconds=0, resumed=last))
+        except Killed:
+            continue
+        return result, kills
+    raise AssertionError("it was not to be killed for ever")
+
+
+@pytest.mark.parametrize(
+    ("method", "parameters"),
+    [
+        ("bare_backbone", {"epochs": 2}),
+        ("csdm", {"repetitions": 2, "adapt_generator_epochs": 2}),
+        ("meta_embedding", {"fit_epochs": 2}),
+        ("mwuf", {"embedding_updates": "touched_rows"}),
+        ("dropoutnet", {}),
+        ("velf", {}),
+    ],
+)
+def test_a_killed_trial_gives_the_numbers_of_one_that_was_not(
+    dataset: PreparedDataset, method: str, parameters: Parameters
+) -> None:
+    spec = spec_of(dataset, method, parameters)
+    catalog = MethodCatalog(places().search_spaces)
+    alone, _ = run_trial(spec, dataset, catalog, checkpoints=TrialCheckpoints(lambda content: None))
+    found, kills = killed_again_and_again(spec, dataset, random.Random(method))
+    assert kills == KILLS, "too few steps to be killed so often"
+    assert alone.status == found.status == "finished", found.error
+    assert found.metrics == alone.metrics
+    assert found.curves[ROWS_SEEN].values == alone.curves[ROWS_SEEN].values
+    losses = [name for name in alone.curves if not name.endswith(("rows_per_second", "rows_seen"))]
+    assert {name: found.curves[name].values for name in losses} == {name: alone.curves[name].values for name in losses}
+
+
+def test_checkpoints_do_not_change_the_numbers(dataset: PreparedDataset) -> None:
+    spec = spec_of(dataset, "csdm", {"repetitions": 2})
+    catalog = MethodCatalog(places().search_spaces)
+    plain, _ = run_trial(spec, dataset, catalog)
+    taken: list[int] = []
+    found, _ = run_trial(
+        spec, dataset, catalog, checkpoints=TrialCheckpoints(lambda content: taken.append(len(content)), seconds=0)
+    )
+    assert found.metrics == plain.metrics
+    assert len(taken) > 20
+
+
+def test_rows_seen_are_those_of_all_epochs(dataset: PreparedDataset) -> None:
+    spec = spec_of(dataset, "bare_backbone", {"epochs": 3})
+    rows = dataset.schema.splits
+    found, _ = run_trial(
+        spec, dataset, MethodCatalog(places().search_spaces), checkpoints=TrialCheckpoints(lambda content: None)
+    )
+    blocks = sum(rows[f"warm_{block}"].rows for block in "abc")
+    assert found.curves[ROWS_SEEN].values == [3 * rows["base"].rows + 2 * blocks]
+
+
+def test_a_checkpoint_is_due_by_time(dataset: PreparedDataset) -> None:
+    taken: list[int] = []
+    checkpoints = TrialCheckpoints(lambda content: taken.append(1), seconds=10**6)
+    spec = spec_of(dataset, "bare_backbone", {"epochs": 4})
+    run_trial(spec, dataset, MethodCatalog(places().search_spaces), checkpoints=checkpoints)
+    assert len(taken) == 1, "the first tells how long a step takes"
+
+
+def test_streamed_and_resident_trials_are_different_trials(dataset: PreparedDataset) -> None:
+    resident, stream = (spec_of(dataset, "csdm", {}, feed) for feed in ("resident", "stream"))
+    assert resident.id != stream.id != stream.model_copy(update={"workers": 2}).id
+    before = resident.model_dump(mode="json", exclude={"feed", "workers"})
+    assert TrialSpec.model_validate(before).id == resident.id
