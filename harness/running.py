@@ -103,7 +103,8 @@ def table_of_run(run: TableRun, here: Places) -> Table:
 def build(spec: TableSpec, folder: Path, measured: list[Measured], here: Places) -> Table:
     """Build a table from a spec, the published cells of its folder, and measured trials."""
     published = read_published(folder / "published.csv", spec)
-    available = {record.dataset for record in measured} | set(datasets.dataset_names())
+    available = {record.dataset for record in measured}
+    available |= {name for name in datasets.dataset_names() if datasets.find(name).tried}
     projections = read_projections(folder / FILE) if spec.kind == "projection" else ()
     return build_table(spec, published, measured, available, projections)
 

@@ -5,23 +5,19 @@ next. Leave-one-out, from the full sequences: a user's last item is the test's t
 validation's, the one before that the training's, each after up to 10 items; prefixes give no further examples.
 Item ids start at 1 and differ between the two. A search may read train and validation.
 
-Legend: R examples, L positions of a history.
+With longer histories, 20 … 50 items: leave-one-out cuts the same sequences later; of the user split, whose files end at
+10 items, every example is found at the end of a full sequence (`amazon_longer`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from harness.datasets.prepared import SplitSchema
 from harness.datasets.raw import Dataset, ItemTextFile, KnownFile, RawFile, RawFiles
+from harness.datasets.sequences import HISTORY_LENGTH, leave_one_out, sequence_contents
 from harness.datasets.writing import Contents
 
-HISTORY_LENGTH = 10
 USER_SPLIT_FILES = {
     "train": "user_split/train_data.txt",
     "validation": "user_split/valid_data.txt",
@@ -29,7 +25,6 @@ USER_SPLIT_FILES = {
 }
 SEQUENCES = "sequences.txt"
 ITEM_TEXT = "item_text.csv"
-TARGETS_FROM_END = {"train": 3, "validation": 2, "test": 1}
 TERMS = "research use, no licence stated"
 
 
@@ -39,69 +34,55 @@ def parse_user_split(files: RawFiles, *, items: int) -> Contents:
     Raises:
         DataError: a line cannot be read.
     """
-    examples = {split: _lines_of_items(files[name], items) for split, name in USER_SPLIT_FILES.items()}
-    for split, name in USER_SPLIT_FILES.items():
-        for line, sequence in enumerate(examples[split], start=1):
-            if not 2 <= len(sequence) <= HISTORY_LENGTH + 1:
-                files[name].fail(line, f"{len(sequence)} items, 2 to {HISTORY_LENGTH + 1} expected (history, target)")
-    return sequence_contents(examples, items=items, users=sum(len(rows) for rows in examples.values()))
+    examples = read_user_split(files, items)
+    return sequence_contents(examples, items=items, users=sum(map(len, examples.values())))
 
 
-def parse_leave_one_out(files: RawFiles, *, items: int) -> Contents:
+def parse_leave_one_out(files: RawFiles, *, items: int, history_length: int = HISTORY_LENGTH) -> Contents:
     """Return the contents of leave-one-out; every line holds a user and at least 4 items in the order of time.
 
     Raises:
         DataError: a line cannot be read, or a user has two lines.
     """
-    file = files[SEQUENCES]
-    lines = _lines_of_items(file, items, first_is_user=True)
+    sequences = read_sequences(files[SEQUENCES], items)
+    facts = {
+        "interactions": sum(map(len, sequences)),
+        "items_that_occur": len({item for row in sequences for item in row}),
+    }
+    examples = leave_one_out(sequences, history_length)
+    return sequence_contents(examples, items=items, users=len(sequences), history_length=history_length, facts=facts)
+
+
+def read_user_split(files: RawFiles, items: int) -> dict[str, list[list[int]]]:
+    """Return the lines of the user split's files.
+
+    Raises:
+        DataError: a line cannot be read.
+    """
+    examples = {split: _lines_of_items(files[name], items) for split, name in USER_SPLIT_FILES.items()}
+    for split, name in USER_SPLIT_FILES.items():
+        for line, sequence in enumerate(examples[split], start=1):
+            if not 2 <= len(sequence) <= HISTORY_LENGTH + 1:
+                files[name].fail(line, f"{len(sequence)} items, 2 to {HISTORY_LENGTH + 1} expected (history, target)")
+    return examples
+
+
+def read_sequences(file: RawFile, items: int) -> list[list[int]]:
+    """Return each user's items in the order of time.
+
+    Raises:
+        DataError: a line cannot be read, or a user has two lines.
+    """
     seen: set[int] = set()
     sequences = []
-    for line, (user, *sequence) in enumerate(lines, start=1):
+    for line, (user, *sequence) in enumerate(_lines_of_items(file, items, first_is_user=True), start=1):
         if user in seen:
             file.fail(line, f"user {user} again; one line a user expected")
         if len(sequence) < 4:
             file.fail(line, f"{len(sequence)} items after the user, at least 4 expected (history, three targets)")
         seen.add(user)
         sequences.append(sequence)
-    examples = {
-        split: [sequence[: len(sequence) - back + 1][-HISTORY_LENGTH - 1 :] for sequence in sequences]
-        for split, back in TARGETS_FROM_END.items()
-    }
-    contents = sequence_contents(examples, items=items, users=len(sequences))
-    facts = {"interactions": sum(map(len, sequences)), "items_that_occur": _distinct(sequences)}
-    return Contents(**{**vars(contents), "facts": facts})
-
-
-def sequence_contents(examples: Mapping[str, Sequence[Sequence[int]]], *, items: int, users: int) -> Contents:
-    """Return the contents of a next-item dataset; an example is its history and, last, its target."""
-    return Contents(
-        kind="sequences",
-        tables={split: _table(rows) for split, rows in examples.items()},
-        splits={split: SplitSchema(rows=len(rows), search=split != "test") for split, rows in examples.items()},
-        items=items,
-        users=users,
-        history_length=HISTORY_LENGTH,
-        facts={
-            "interactions": sum(len(row) for rows in examples.values() for row in rows),
-            "items_that_occur": _distinct([row for rows in examples.values() for row in rows]),
-        },
-    )
-
-
-def _table(rows: Sequence[Sequence[int]]) -> dict[str, NDArray[Any]]:
-    history_RL = np.zeros((len(rows), HISTORY_LENGTH), dtype=np.int32)
-    for index, row in enumerate(rows):
-        history_RL[index, : len(row) - 1] = row[:-1]
-    return {
-        "history": history_RL,
-        "length": np.array([len(row) - 1 for row in rows], dtype=np.int32),
-        "target": np.array([row[-1] for row in rows], dtype=np.int32),
-    }
-
-
-def _distinct(rows: Sequence[Sequence[int]]) -> int:
-    return len({item for row in rows for item in row})
+    return sequences
 
 
 def _lines_of_items(file: RawFile, items: int, *, first_is_user: bool = False) -> list[list[int]]:

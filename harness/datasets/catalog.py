@@ -282,10 +282,10 @@ def _raw_folders(dataset: Dataset | LargeDataset, data_root: Path, raw: Path | N
 
 
 def _layouts_in(dataset: Dataset | LargeDataset, folder: Path) -> list[Layout]:
-    """Return the layouts of which this folder has any file, complete ones first."""
-    there = {id(layout): sum((folder / name).is_file() for name in layout) for layout in dataset.layouts}
-    some = [layout for layout in dataset.layouts if there[id(layout)]]
-    return sorted(some, key=lambda layout: there[id(layout)] < len(layout))
+    """Return the layouts of which this folder has any file, those first that lack the fewest."""
+    lacking = {id(layout): sum(not (folder / name).is_file() for name in layout) for layout in dataset.layouts}
+    some = [layout for layout in dataset.layouts if lacking[id(layout)] < len(layout)]
+    return sorted(some, key=lambda layout: lacking[id(layout)])
 
 
 def _locate(dataset: Dataset | LargeDataset, data_root: Path, raw: Path | None, say: Say) -> tuple[Path, Layout]:

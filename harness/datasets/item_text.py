@@ -30,6 +30,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from harness.datasets import catalog
 from harness.datasets.encoder import encode
+from harness.datasets.item_descriptions import COLUMNS as KNOWN_COLUMNS
+from harness.datasets.item_descriptions import DESCRIPTIONS, ITEM_ID
 from harness.datasets.large.description import LargeDataset
 from harness.datasets.prepared import PreparedDataset
 from harness.datasets.raw import Dataset, ItemTextFile, RawFile
@@ -42,7 +44,6 @@ model wrote."""
 
 ITEMS = "items"
 SCHEMA = "schema.json"
-KNOWN_COLUMNS = ("title", "attribute_names", "attribute_ids", "idgenrec_keywords")
 
 
 class TextSchema(BaseModel):
@@ -159,6 +160,10 @@ def _read(folder: Path) -> ItemInput | None:
 
 def _item_rows(dataset: PreparedDataset) -> tuple[RawFile, list[dict[str, str]]]:
     """Return the file that says what the items are, and its row of every item id; all empty where it has none."""
+    own = dataset.folder / DESCRIPTIONS
+    if own.is_file():
+        file = RawFile(DESCRIPTIONS, own.read_bytes())
+        return file, read_items(file, ItemTextFile(DESCRIPTIONS, ITEM_ID, file.sha256), dataset.schema.items)
     known = _catalog_entry(dataset)
     if known is None or known.item_text is None:
         raise DataError(f"{dataset.name}: nothing is known of its items' text; use a method that needs none")

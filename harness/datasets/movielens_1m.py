@@ -33,7 +33,7 @@ def parse(files: RawFiles) -> Contents:
         ratings,
         integer_columns(ratings, b"::", RATING_COLUMNS),
         _users(users),
-        _movies(movies),
+        read_movies(movies),
         first_line=1,
         hot_above=200,
         block=20,
@@ -63,7 +63,12 @@ def _users(file: RawFile) -> dict[int, User]:
     return users
 
 
-def _movies(file: RawFile) -> dict[int, Movie]:
+def read_movies(file: RawFile) -> dict[int, Movie]:
+    """Return the movies by id.
+
+    Raises:
+        DataError: a line cannot be read.
+    """
     movies = {}
     for line, (movie, title, genres) in text_rows(file, "::", 3, encoding="latin-1"):
         movies[integer(file, line, movie, "movie")] = Movie(*split_title(title), tuple(genres.split("|")))

@@ -5,6 +5,7 @@ Legend: R rows of a file.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,10 +30,14 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class KnownFile:
-    """What is known of a raw file: its number of lines, and the SHA-256 of every copy that we could look at."""
+    """What is known of a raw file: its number of lines, and the SHA-256 of every copy that we could look at.
+
+    A `streamed` file is too large to be held in memory; its lines are not counted beforehand.
+    """
 
     lines: int
     sha256: tuple[str, ...] = ()
+    streamed: bool = False
 
 
 Layout = Mapping[str, KnownFile]
@@ -44,7 +49,7 @@ class RawFile:
     """A raw file in memory."""
 
     name: str
-    data: bytes
+    data: bytes = b""
 
     @property
     def sha256(self) -> str:
@@ -63,6 +68,23 @@ class RawFile:
     def fail(self, line: int, problem: str) -> NoReturn:
         """Raise a `DataError` that names this file and the line, counted from 1."""
         raise DataError(f"{self.name}: line {line:,}: {problem}")
+
+
+@dataclass(frozen=True)
+class StreamedFile(RawFile):
+    """A raw file that is read from its path, a part at a time; `data` stays empty."""
+
+    path: Path = Path()
+
+    @functools.cached_property
+    def sha256(self) -> str:
+        """The checksum."""
+        with self.path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+
+    def input(self) -> InputFile:
+        """Return what the schema records of it."""
+        return InputFile(file=self.name, sha256=self.sha256, bytes=self.path.stat().st_size)
 
 
 RawFiles = Mapping[str, RawFile]
@@ -94,7 +116,10 @@ class Dataset:
         counts_suffice: whether files of unknown checksum are taken, with a note, when all counts are right.
         download: fetches the raw files into a folder, where that is possible.
         version: raised whenever the prepared rows change.
-        item_text: where the items' titles, categories and brands are; no part of the prepared rows.
+        item_text: where the items' titles, categories and brands are; no part of the prepared rows. A dataset whose
+            contents describe its items needs none.
+        tried: whether the known files were at hand when this was written. Where they were not, it is tested on small
+            files of their format, and tables that have no trials of it say `no data`.
     """
 
     name: str
@@ -110,6 +135,7 @@ class Dataset:
     download: Callable[[Path, Say], None] | None = None
     version: int = 1
     item_text: ItemTextFile | None = None
+    tried: bool = True
 
 
 def input_file(path: Path) -> InputFile:
@@ -135,10 +161,13 @@ def read_raw(folder: Path, layout: Layout) -> RawFiles:
     Raises:
         DataError: a file is missing or cannot be read.
     """
-    files = {}
-    for name in layout:
+    files: dict[str, RawFile] = {}
+    for name, known in layout.items():
+        path = folder / name
         try:
-            files[name] = RawFile(name, (folder / name).read_bytes())
+            files[name] = (
+                StreamedFile(name, path=_readable(path)) if known.streamed else RawFile(name, path.read_bytes())
+            )
         except FileNotFoundError:
             raise DataError(f"{folder / name}: missing; {', '.join(layout)} belong together") from None
         except OSError as error:
@@ -146,12 +175,19 @@ def read_raw(folder: Path, layout: Layout) -> RawFiles:
     return files
 
 
+def _readable(path: Path) -> Path:
+    with path.open("rb"):
+        return path
+
+
 def check_lines(file: RawFile, known: KnownFile) -> None:
-    """Check the number of lines, and that the last one is ended.
+    """Check the number of lines, and that the last one is ended; of a streamed file, nothing.
 
     Raises:
         DataError: the file has other lines than the known one.
     """
+    if known.streamed:
+        return
     if file.lines != known.lines:
         raise DataError(
             f"{file.name}: {file.lines:,} lines, {known.lines:,} expected; the file is truncated or another one"

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from harness.datasets.item_descriptions import DESCRIPTIONS, ItemDescription, write_descriptions
 from harness.datasets.prepared import FieldSchema, InputFile, PreparedDataset, Schema, SplitSchema
 from harness.errors import DataError
 
@@ -27,7 +28,10 @@ Table = Mapping[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class Contents:
-    """All of a prepared dataset except where it came from; `tables` by file name without `.parquet`."""
+    """All of a prepared dataset except where it came from; `tables` by file name without `.parquet`.
+
+    `described_items`, of ids 1, 2, …, are no part of the rows' hash.
+    """
 
     kind: Literal["interactions", "sequences"]
     tables: Mapping[str, Table]
@@ -38,6 +42,7 @@ class Contents:
     history_length: int = 0
     facts: Mapping[str, int] = field(default_factory=dict)
     note: str = ""
+    described_items: Sequence[ItemDescription] = ()
 
 
 def row_hash(tables: Mapping[str, Table]) -> str:
@@ -81,6 +86,8 @@ def write_prepared(
         partial.mkdir(parents=True)
         for table, columns in contents.tables.items():
             write_table(partial / f"{table}.parquet", columns)
+        if contents.described_items:
+            write_descriptions(partial / DESCRIPTIONS, contents.described_items)
         (partial / "schema.json").write_text(schema.model_dump_json(indent=2) + "\n", encoding="utf-8")
         replace_folder(partial, folder)
     except OSError as error:

@@ -40,10 +40,17 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Dataset]:
 
 
 def test_the_names() -> None:
-    categories = ("beauty", "sports", "toys")
-    names = {"ml-100k", "ml-1m", "ml-100k-ctr", "ml-1m-ctr", *(f"amazon-{name}" for name in categories)}
-    names |= {"avazu", "avazu-sample", "criteo", "criteo-sample", "cikm", "cikm-ctr", "taobao", "taobao-ctr"}
-    assert set(catalog.dataset_names()) == names | {f"amazon-{name}-leave-one-out" for name in categories}
+    categories, longer = ("beauty", "sports", "toys"), ("", *(f"-history-{length}" for length in (20, 30, 40, 50)))
+    names = {"ml-100k", "ml-1m", "ml-100k-ctr", "ml-1m-ctr", "avazu", "avazu-sample", "criteo", "criteo-sample"}
+    names |= {f"amazon-{name}{longest}" for name in categories for longest in longer}
+    names |= {f"amazon-{name}-leave-one-out{longest}" for name in categories for longest in longer}
+    names |= {f"{name}{longest}" for name in ("ml-1m-next-item", "steam") for longest in longer}
+    names |= {f"amazon-{name}-leave-one-out" for name in ("automotive", "instruments", "office")}
+    names |= {"yahoo-r1", "amazon-2018-pretraining"}
+    domains = ("automotive", "phones", "tools", "instruments", "food", "office", "cds", "movies")
+    names |= {f"amazon-2018-{name}" for name in domains}
+    names |= {"cikm", "cikm-ctr", "taobao", "taobao-ctr"}
+    assert set(catalog.dataset_names()) == names
     for name in catalog.dataset_names():
         assert catalog.find(name).name == name
 

@@ -1,0 +1,37 @@
+"""What the items of a dataset are, written beside its prepared rows in the columns that `item_text` reads."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+DESCRIPTIONS = "item_text.csv"
+ITEM_ID = "item_id"
+COLUMNS = ("title", "attribute_names", "attribute_ids", "idgenrec_keywords")
+
+
+@dataclass(frozen=True)
+class ItemDescription:
+    """An item's title, and its categories, brand and the like; both may be missing."""
+
+    title: str = ""
+    attributes: tuple[str, ...] = ()
+
+
+def write_descriptions(path: Path, items: Sequence[ItemDescription]) -> None:
+    """Write one row an item, ids from 1; attributes are numbered from 1 in the order of their names."""
+    names = sorted({name for item in items for name in item.attributes})
+    number = {name: index for index, name in enumerate(names, start=1)}
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow((ITEM_ID, *COLUMNS))
+        for item_id, item in enumerate(items, start=1):
+            numbers = " ".join(str(number[name]) for name in item.attributes)
+            writer.writerow((item_id, item.title, "|".join(item.attributes), numbers, ""))
+
+
+def one_line(text: object, longest: int) -> str:
+    """Return a text in one line, cut to this length, without the sign that separates attributes; none for no text."""
+    return " ".join(text.replace("|", " ").split())[:longest].strip() if isinstance(text, str) else ""
