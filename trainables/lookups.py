@@ -49,23 +49,31 @@ def looked_up(table_VD: Tensor, places: Lookup) -> Tensor:
     return sums_ND
 
 
+def summed(table_VD: Tensor, places: Lookup) -> Tensor:
+    """Return what `looked_up` does, without a history."""
+    return _sums(table_VD, places.index_L, places.first_N1)
+
+
+def summed_back(grad_ND: Tensor, places: Lookup, *, by_row: bool) -> Tensor:
+    """Return the table's gradient [V, D] from that of the sums, or `by_row` that of the rows that occur."""
+    grad_WD = _sums(grad_ND.contiguous(), places.sum_L, places.first_W1)
+    if by_row:
+        return row_gradient(places.row_W, grad_WD, places.rows)
+    if len(places.row_W) == places.rows:
+        return grad_WD
+    return grad_ND.new_zeros(places.rows, grad_ND.shape[1]).index_copy_(0, places.row_W, grad_WD)
+
+
 class _LookedUp(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, table_VD: Tensor, places: Lookup) -> Tensor:
         ctx.places, ctx.by_row = places, has_row_gradients(table_VD)
-        return _sums(table_VD, places.index_L, places.first_N1)
+        return summed(table_VD, places)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_ND: Tensor) -> tuple[Tensor, None]:
-        places: Lookup = ctx.places
-        grad_WD = _sums(grad_ND.contiguous(), places.sum_L, places.first_W1)
-        if ctx.by_row:
-            return row_gradient(places.row_W, grad_WD, places.rows), None
-        if len(places.row_W) == places.rows:
-            return grad_WD, None
-        grad_VD = grad_ND.new_zeros(places.rows, grad_ND.shape[1])
-        return grad_VD.index_copy_(0, places.row_W, grad_WD), None
+        return summed_back(grad_ND, ctx.places, by_row=ctx.by_row), None
 
 
 def _sums(table_VD: Tensor, index_L: Tensor, first_N1: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from harness.datasets import catalog
 from harness.places import places
 from tests.benchmarks import (
     bench_auc,
+    bench_csdm,
     bench_deepfm,
     bench_dgenctr,
     bench_feed,
@@ -31,6 +32,7 @@ def main(data_root: Path) -> None:
     bench_feed.main(data_root)
     bench_memory.main(str(data_root / "prepared" / "ml-1m"))
     bench_deepfm.main(data_root)
+    bench_csdm.main(data_root)
     bench_dgenctr.main(data_root)
     bench_next_item.main(data_root)
     bench_stream.main()

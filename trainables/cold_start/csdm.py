@@ -6,6 +6,7 @@ D embedding size, L positions of a sequence, T diffusion steps.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -13,11 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from trainables.base import CtrModel, DropoutRate, ItemTable, NonNegativeFloat, PositiveFloat, PositiveInt
-from trainables.cold_start.generator import EmbeddingGenerator, PreparedBatch
+from trainables.cold_start.csdm_gradients import Draws, GradientsByHand
+from trainables.cold_start.generator import COUNT, EmbeddingGenerator, PreparedBatch
 from trainables.cold_start.unet import UNet
 from trainables.diffusion.bridge import SideInformationBridge
 from trainables.diffusion.schedules import csdm_schedule
 from trainables.layers import Dropout, gather_rows
+from trainables.workers import workers
 
 
 class CSDM(EmbeddingGenerator):
@@ -75,7 +78,8 @@ class CSDM(EmbeddingGenerator):
 
         alpha, c = csdm_schedule(steps, beta)
         self.bridge = SideInformationBridge(alpha, c if variant == "released" else c.sqrt())
-        self.sub_sequence = self.bridge.sub_sequence(stride)
+        sequence = self.bridge.sub_sequence(stride)
+        self.reverse_steps = {"full": sequence, "one_step": sequence[:1], "none": ()}[reverse]
 
         size = backbone.item_embedding.shape[1]
         self.encode_side = nn.Linear(self.side.size, size)
@@ -85,49 +89,85 @@ class CSDM(EmbeddingGenerator):
         self.decode = nn.Linear(size + self.has_count, size)
         self.unet_trains = train_unet and variant == "paper"
 
+        self._by_hand = GradientsByHand(
+            self.side,
+            self.encode_side,
+            self.encode_embedding,
+            self.unet,
+            self.decode,
+            self.bridge,
+            steps=self.reverse_steps,
+            weights=tuple(self.bridge.reverse_weights(t, to) for t, to in pairwise((*self.reverse_steps, 0))),
+            rho=rho,
+            unet_trains=self.unet_trains,
+        )
+
     @torch.no_grad()
     def generate(self, items: ItemTable, item_M: Tensor) -> Tensor:
         """Return warmed-up embeddings [M, D]."""
         self.unet.train()
         columns = self._columns(items, item_M)
         h_MD: Tensor = self.encode_side(self.side(columns))
-        return self._decoded(h_MD, columns, self.unet.time_parts())
+        scales = [self._scale(self.unet.dropout, h_MD) for _ in self.reverse_steps]
+        return self._decoded(h_MD, columns, self.unet.time_parts(), scales)
 
-    def diffusion_loss(
-        self, embedding_MD: Tensor, h_MD: Tensor, weight_M: Tensor, time_part_TO: Tensor | None = None
-    ) -> Tensor:
+    def diffusion_loss(self, embedding_MD: Tensor, h_MD: Tensor, weight_M: Tensor, draws: Draws) -> Tensor:
         """Return the simplified L_diff, the squared error of the predicted noise, items weighted by `weight_M`."""
         z0_MD = self.encode_embedding(embedding_MD)
-        t_M = torch.randint(1, self.bridge.steps + 1, (len(h_MD),))
-        noise_MD = torch.randn_like(z0_MD)
-        z_MD = self.bridge.noised(z0_MD, self.forward_dropout(h_MD), t_M, noise_MD)
-        time_part_TO = self.unet.time_parts() if time_part_TO is None else time_part_TO
-        time_part_MO = gather_rows(time_part_TO, t_M)
-        error_M = (self.unet.noise(z_MD, time_part_MO) - noise_MD).square().mean(dim=1)
+        z_MD = self.bridge.noised(z0_MD, h_MD * draws.h_scale_MD, draws.t_M, draws.noise_MD)
+        time_part_MO = gather_rows(self.unet.time_parts(), draws.t_M)
+        predicted_MD = self.unet(z_MD, time_part_MO, draws.unet_scale_PMD[-1])
+        error_M = (predicted_MD - draws.noise_MD).square().mean(dim=1)
         return torch.dot(error_M, weight_M)
+
+    def draw(self, like_MD: Tensor) -> Draws:
+        """Draw what is random in the losses of M items."""
+        passes = like_MD.new_empty(len(self.reverse_steps) + 1, *like_MD.shape)
+        return Draws(
+            unet_scale_PMD=self._scale(self.unet.dropout, passes),
+            h_scale_MD=self._scale(self.forward_dropout, like_MD),
+            t_M=torch.randint(1, self.bridge.steps + 1, (len(like_MD),), device=like_MD.device),
+            noise_MD=torch.randn_like(like_MD),
+        )
 
     def _generator_parameters(self) -> list[nn.Parameter]:
         modules = [self.side, self.encode_side, self.encode_embedding, self.decode]
         return [p for module in [*modules, *([self.unet] if self.unet_trains else [])] for p in module.parameters()]
 
-    def _losses(self, prepared: PreparedBatch) -> dict[str, Tensor]:
+    def _gradients(self, prepared: PreparedBatch) -> dict[str, Tensor]:
+        if self.reverse == "none" or self.sigma or workers() > 1:
+            return super()._gradients(prepared)
+        count_M1 = prepared.columns[COUNT].unsqueeze(1) if self.has_count else None
+        losses, gradients = self._by_hand(prepared, count_M1, self.draw(prepared.embedding_MD))
+        for parameter, gradient in gradients.items():
+            parameter.grad = gradient
+        return losses
+
+    def _losses(self, prepared: PreparedBatch, draws: Draws | None = None) -> dict[str, Tensor]:
+        """Return the losses in their plain form, which `GradientsByHand` is equal to, up to rounding."""
+        draws = draws or self.draw(prepared.embedding_MD)
         h_MD: Tensor = self.encode_side(self.side.of_prepared(prepared.side))
-        time_part_TO = self.unet.time_parts()
-        losses = {"ctr_loss": prepared.ctr_loss(self._decoded(h_MD, prepared.columns, time_part_TO))}
+        scales = draws.unet_scale_PMD[:-1]
+        losses = {"ctr_loss": prepared.ctr_loss(self._decoded(h_MD, prepared.columns, self.unet.time_parts(), scales))}
         if self.reverse != "none":
-            loss = self.diffusion_loss(prepared.embedding_MD, h_MD, prepared.weight_M, time_part_TO)
+            loss = self.diffusion_loss(prepared.embedding_MD, h_MD, prepared.weight_M, draws)
             losses["weighted_diffusion_loss"] = self.rho * loss
         return losses
 
-    def _decoded(self, h_MD: Tensor, columns: dict[str, Tensor], time_part_TO: Tensor) -> Tensor:
-        z0_MD = self._denoised(h_MD, time_part_TO)
+    def _decoded(
+        self, h_MD: Tensor, columns: dict[str, Tensor], time_part_TO: Tensor, scales: Iterable[Tensor]
+    ) -> Tensor:
+        """Return embeddings by the reverse process from h, its steps' dropout scaling with `scales`."""
+        scale_of_step = dict(zip(self.reverse_steps, scales, strict=True))
+        z0_MD = self.bridge.reverse(
+            h_MD,
+            lambda z_MD, t: self.unet(z_MD, time_part_TO[t], scale_of_step[t]),
+            self.reverse_steps,
+            self.sigma,
+        )
         embedding_MD: Tensor = self.decode(self._with_count(z0_MD, columns))
         return embedding_MD
 
-    def _denoised(self, h_MD: Tensor, time_part_TO: Tensor) -> Tensor:
-        """Return z̃_0 by the reverse process from h; its draws for σ > 0 leave no way around the plain form."""
-        steps = {"full": self.sub_sequence, "one_step": self.sub_sequence[:1], "none": ()}[self.reverse]
-        if self.sigma:
-            return self.bridge.reverse(h_MD, lambda z_MD, t: self.unet(z_MD, time_part_TO[t]), steps, self.sigma)
-        weights = tuple(self.bridge.reverse_weights(t, to) for t, to in pairwise((*steps, 0)))
-        return self.unet.reverse(h_MD, time_part_TO[list(steps)], weights)
+    @staticmethod
+    def _scale(dropout: Dropout, like: Tensor) -> Tensor:
+        return dropout.scale(like) if dropout.training and dropout.p else torch.ones_like(like)

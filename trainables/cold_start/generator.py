@@ -25,8 +25,9 @@ from trainables.base import (
     no_log,
 )
 from trainables.cold_start.side_information import PreparedItems, SideInformation, chosen_side_fields, item_id_name
-from trainables.cold_start.training import TrainedColdStartMethod
+from trainables.cold_start.training import TrainedColdStartMethod, training_only
 from trainables.lookups import Lookup, looked_up, row_lookup
+from trainables.workers import backward
 
 COUNT = "count"
 """The field that says how often an item occurs; the decoder gets it beside the latent state."""
@@ -51,8 +52,11 @@ class PreparedBatch:
 
     def ctr_loss(self, embedding_MD: Tensor) -> Tensor:
         """Return the binary cross-entropy of the frozen backbone with these embeddings for the items."""
-        logits_B = self.item_to_logits(looked_up(embedding_MD, self.item_B))
-        return F.binary_cross_entropy_with_logits(logits_B, self.label_B)
+        return self.ctr_loss_of_rows(looked_up(embedding_MD, self.item_B))
+
+    def ctr_loss_of_rows(self, embedding_BD: Tensor) -> Tensor:
+        """Return the binary cross-entropy of the frozen backbone with these embeddings for the rows' items."""
+        return F.binary_cross_entropy_with_logits(self.item_to_logits(embedding_BD), self.label_B)
 
 
 class EmbeddingGenerator(TrainedColdStartMethod):
@@ -126,28 +130,34 @@ class EmbeddingGenerator(TrainedColdStartMethod):
     def _losses(self, prepared: PreparedBatch) -> dict[str, Tensor]:
         """Return the losses, to be added, of a batch."""
 
+    def _gradients(self, prepared: PreparedBatch) -> dict[str, Tensor]:
+        """Give the trained parameters the gradients of a batch's losses, and return these."""
+        losses = self._losses(prepared)
+        backward(torch.stack(list(losses.values())).sum(), len(prepared.label_B), self._generator_parameters())
+        return {name: loss.detach() for name, loss in losses.items()}
+
     def _train_generator(self, stage: str, rows: RowSource, epochs: int, *, seed: int, log: Log) -> None:
         self.train()
         self.backbone.train(self.backbone_mode == "training")
+        parameters, rate = self._generator_parameters(), self.generator_learning_rate
+        optimizer = self.optimizer(parameters, rate)
         last: tuple[CtrBatch, PreparedBatch] | None = None
 
-        def losses(batch: CtrBatch) -> dict[str, Tensor]:
+        def step(batch: CtrBatch) -> dict[str, Tensor]:
             nonlocal last
             if last is None or last[0] is not batch:
                 last = batch, self._prepare(rows.items, batch)
-            return self._losses(last[1])
+            for parameter in parameters:
+                parameter.grad = None
+            losses = self._gradients(last[1])
+            optimizer.step()
+            return losses
 
-        self.minimize(
-            stage,
-            self._generator_parameters(),
-            losses,
-            rows,
-            self.generator_learning_rate,
-            epochs,
-            repetitions=self.repetitions,
-            seed=seed,
-            log=log,
-        )
+        with training_only(self, parameters):
+            optimizers, repetitions = [optimizer], self.repetitions
+            self.train_on(
+                stage, rows, step, rate, epochs, optimizers=optimizers, repetitions=repetitions, seed=seed, log=log
+            )
 
     def _prepare(self, items: ItemTable, batch: CtrBatch) -> PreparedBatch:
         item_B = batch.columns[self.item_name].long()

@@ -35,6 +35,11 @@ class SideInformation(nn.Module):
         self.numbers = [field.name for field in fields if field.kind == "number"]
         self.size = len(self.sums.fields) * embedding_size + len(self.numbers)
 
+    @property
+    def table(self) -> nn.Parameter:
+        """The embeddings of all fields, one field below the other [V, D]."""
+        return self.sums.table_VD
+
     def forward(self, columns: dict[str, Tensor]) -> Tensor:
         """Return the side information [M, S] of these items' columns."""
         embedded_MS = self.sums(columns).flatten(1)

@@ -33,9 +33,13 @@ class SideInformationBridge:
         self._side: list[float] = side_weight.tolist()
         self._scales_T3 = torch.stack([alpha.sqrt(), side_weight, (1 - alpha).sqrt()], dim=1).float()
 
+    def scales(self, t_M: Tensor, like: Tensor) -> Tensor:
+        """Return the weights √α_t, √c_t and √(1 − α_t) of z_0, h and the noise in z_t [M, 3] (eq. 7)."""
+        return self._scales_T3.to(like).index_select(0, t_M)
+
     def noised(self, z0_MD: Tensor, h_MD: Tensor, t_M: Tensor, noise_MD: Tensor) -> Tensor:
         """Return z_t = √α_t z_0 + √c_t h + √(1 − α_t) ε for a step of each row (eq. 7; eq. 13 when h has dropout)."""
-        scale_M3 = self._scales_T3.to(z0_MD.device)[t_M]
+        scale_M3 = self.scales(t_M, z0_MD)
         return scale_M3[:, :1] * z0_MD + scale_M3[:, 1:2] * h_MD + scale_M3[:, 2:] * noise_MD
 
     def denoised(self, z_MD: Tensor, h_MD: Tensor, t: int, noise_MD: Tensor) -> Tensor:

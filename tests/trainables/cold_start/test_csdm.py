@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -63,11 +64,10 @@ def test_items_once_or_row_by_row_give_the_same_losses_and_gradients() -> None:
 def test_the_diffusion_loss_weighs_items_by_their_rows() -> None:
     method = csdm(**CERTAIN)
     embedding_MD, h_MD = torch.randn(2, 3, 16)
-    losses = []
+    draws, losses = method.draw(h_MD), []
     for rows_M in ([1.0, 0, 0], [0, 1.0, 0], [0, 0, 1.0], [3.0, 1.0, 4.0]):
-        torch.manual_seed(1)
         weight_M = torch.tensor(rows_M) / sum(rows_M)
-        losses.append(float(method.diffusion_loss(embedding_MD, h_MD, weight_M).detach()))
+        losses.append(float(method.diffusion_loss(embedding_MD, h_MD, weight_M, draws).detach()))
     assert losses[3] == pytest.approx((3 * losses[0] + losses[1] + 4 * losses[2]) / 8, rel=1e-5)
 
 
@@ -81,12 +81,21 @@ def test_the_ctr_loss_sees_generated_embeddings_in_place_of_the_table() -> None:
     torch.testing.assert_close(loss, expected)
 
 
-def test_noise_in_the_reverse_steps_takes_the_plain_form() -> None:
-    """σ = 0 goes through the U-Net's own loop; a σ too small to matter, which the plain form takes, gives the same."""
+def test_noise_in_the_reverse_steps_is_added_to_the_same_way_down() -> None:
     items, item_M = small_rows().items, torch.arange(4)
-    fast, plain = (csdm(sigma=sigma, **CERTAIN).generate(items, item_M) for sigma in (0.0, 1e-9))
-    torch.testing.assert_close(fast, plain, rtol=1e-4, atol=1e-5)
-    assert not torch.allclose(csdm(sigma=0.003, **CERTAIN).generate(items, item_M), fast, rtol=1e-4, atol=1e-5)
+    without, hardly = (csdm(sigma=sigma, **CERTAIN).generate(items, item_M) for sigma in (0.0, 1e-9))
+    torch.testing.assert_close(without, hardly, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(csdm(sigma=0.003, **CERTAIN).generate(items, item_M), without, rtol=1e-4, atol=1e-5)
+
+
+def test_dropout_is_drawn_anew_at_every_step() -> None:
+    draws = csdm().train().draw(torch.ones(200, 16))
+    assert draws.unet_scale_PMD.shape == (11, 200, 16)
+    assert not any(torch.equal(one, other) for one, other in pairwise(draws.unet_scale_PMD))
+    for scale in (draws.unet_scale_PMD, draws.h_scale_MD):
+        assert scale.unique().tolist() == [0.0, 2.0]
+        assert float(scale.mean()) == pytest.approx(1, abs=0.05)
+    assert (int(draws.t_M.min()), int(draws.t_M.max())) >= (1, 90) and int(draws.t_M.max()) <= 100
 
 
 def test_fitting_leaves_the_backbone_alone_but_for_its_running_statistics() -> None:

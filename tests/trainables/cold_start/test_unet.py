@@ -1,29 +1,14 @@
 from __future__ import annotations
 
-from itertools import pairwise
-
-import pytest
 import torch
-from torch import Tensor
 
 from trainables.cold_start.unet import UNet
-from trainables.diffusion.bridge import SideInformationBridge
-from trainables.diffusion.schedules import csdm_schedule
+from trainables.cold_start.unet_passes import UNetPasses
 
 
 def unet(dropout: float = 0.0, size: int = 16, time_size: int = 32) -> UNet:
     torch.manual_seed(0)
     return UNet(size, (7, 5), time_size, 100, dropout).double()
-
-
-def bridge(beta: float = 1e-2) -> SideInformationBridge:
-    """Return a bridge whose noise weighs much more than CSDM's, so that an error in the U-Net's part shows."""
-    alpha, c = csdm_schedule(100, beta)
-    return SideInformationBridge(alpha, c.sqrt())
-
-
-def weights(steps: tuple[int, ...]) -> tuple[tuple[float, float, float], ...]:
-    return tuple(bridge().reverse_weights(t, to) for t, to in pairwise((*steps, 0)))
 
 
 def test_the_first_layer_split_in_two_is_the_layer_on_the_concatenation() -> None:
@@ -41,59 +26,44 @@ def test_position_encoding_at_known_places() -> None:
     torch.testing.assert_close(positions_TE[91], torch.cat([angles.cos(), angles.sin()]), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("steps", [(91,), (96, 51, 1), tuple(range(1, 101, 10))[::-1]])
-@pytest.mark.parametrize("dropout", [0.0, 0.5])
-def test_the_reverse_process_by_hand_is_that_of_autograd(steps: tuple[int, ...], dropout: float) -> None:
-    """Values and gradients of everything, against the plain U-Net in the bridge's plain loop with the same dropout."""
-    network, h_MD = unet(dropout), torch.randn(9, 16, dtype=torch.float64, requires_grad=True)
-    weight_MD = torch.randn(9, 16, dtype=torch.float64)
-    network.train()
-    torch.manual_seed(3)
-    fast_MD = network.reverse(h_MD, network.time_parts()[list(steps)], weights(steps))
-    torch.manual_seed(3)
-    scales = iter(network.dropout.scale(h_MD.new_empty(len(steps), 9, 16)) if dropout else [None] * len(steps))
-    plain_MD = bridge().reverse(h_MD, lambda z_MD, t: plain(network, z_MD, next(scales), t), steps)
-    torch.testing.assert_close(fast_MD, plain_MD)
-    wanted = [h_MD, *network.parameters()]
-    gradients = [torch.autograd.grad((z0_MD * weight_MD).sum(), wanted) for z0_MD in (fast_MD, plain_MD)]
-    for ours, theirs in zip(*gradients, strict=True):
-        torch.testing.assert_close(ours, theirs)
+def test_dropout_can_be_drawn_before() -> None:
+    network, z_MD = unet(0.5), torch.randn(3, 16, dtype=torch.float64)
+    scale_MD = torch.tensor([0.0, 2.0], dtype=torch.float64).repeat(3, 8)
+    time_part_O = network.time_parts()[5]
+    torch.testing.assert_close(
+        network.train()(z_MD, time_part_O, scale_MD), network.eval()(z_MD * scale_MD, time_part_O)
+    )
 
 
-def plain(network: UNet, z_MD: Tensor, scale_MD: Tensor | None, t: int) -> Tensor:
-    kept_MD = z_MD if scale_MD is None else z_MD * scale_MD
-    return UNet.forward(network.eval(), kept_MD, network.time_parts()[t])
+def test_passes_by_hand_are_the_network_and_its_gradients() -> None:
+    """Three passes, the last with rows at steps of their own: noise, and gradients of inputs and parameters."""
+    network, z_PMD = unet(), torch.randn(3, 5, 16, dtype=torch.float64, requires_grad=True)
+    t_PM = torch.tensor([[91] * 5, [1] * 5, [3, 91, 3, 100, 1]])
+    noise_PMD = torch.stack([network(z_MD, network.time_parts()[t_M]) for z_MD, t_M in zip(z_PMD, t_PM, strict=True)])
+    weight_P, gradient_PMD = (0.7, -2.0, 1.0), torch.randn(3, 5, 16, dtype=torch.float64)
+    wanted = torch.autograd.grad((noise_PMD * gradient_PMD).sum(), [z_PMD, *network.parameters()])
+    with torch.no_grad():
+        passes = UNetPasses(network, z_PMD[0], 3)
+        for _ in range(2):  # the second round finds the memory of the first
+            passes.start()
+            twice_TO = 2 * network.time_parts()
+            for number in range(3):
+                passes.into_PMD[number].copy_(z_PMD[number])
+                out_MD = torch.empty(5, 16, dtype=torch.float64)
+                passes.noise(number, twice_TO[t_PM[number]], weight_P[number], out_MD)
+                torch.testing.assert_close(out_MD, weight_P[number] * noise_PMD[number])
+            time_gradient_TO = torch.zeros_like(twice_TO)
+            for number in (2, 0, 1):
+                passes.noise_gradient_MD.copy_(gradient_PMD[number])
+                torch.testing.assert_close(passes.before(number, out_MD), wanted[0][number])
+                time_gradient_TO.index_add_(0, t_PM[number], passes.first_gradient_MO)
+            found = passes.gradients(time_gradient_TO)
+            for parameter, gradient in zip(network.parameters(), wanted[1:], strict=True):
+                torch.testing.assert_close(found[parameter], gradient)
 
 
-def test_rows_at_steps_of_their_own_by_hand_and_by_autograd() -> None:
-    network, z_MD = unet(), torch.randn(5, 16, dtype=torch.float64, requires_grad=True)
-    weight_MD, t_M = torch.randn(5, 16, dtype=torch.float64), torch.tensor([3, 91, 3, 100, 1])
-    wanted = [z_MD, *network.parameters()]
-    by_hand_MD, plain_MD = (f(z_MD, network.time_parts()[t_M]) for f in (network.noise, network))
-    torch.testing.assert_close(by_hand_MD, plain_MD)
-    gradients = [torch.autograd.grad((noise_MD * weight_MD).sum(), wanted) for noise_MD in (by_hand_MD, plain_MD)]
-    for ours, theirs in zip(*gradients, strict=True):
-        torch.testing.assert_close(ours, theirs)
-
-
-def test_without_a_step_h_stays() -> None:
-    h_MD = torch.randn(2, 16, dtype=torch.float64)
-    assert unet().reverse(h_MD, torch.empty(0, 7), ()) is h_MD
-
-
-def test_frozen_weights_still_pass_the_gradient_to_h() -> None:
-    network, h_MD = unet().requires_grad_(False), torch.randn(4, 16, dtype=torch.float64, requires_grad=True)
-    steps = (91, 1)
-    fast_MD = network.reverse(h_MD, network.time_parts()[list(steps)], weights(steps))
-    plain_MD = bridge().reverse(h_MD, lambda z_MD, t: network(z_MD, network.time_parts()[t]), steps)
-    gradients = [torch.autograd.grad(z0_MD.square().sum(), h_MD)[0] for z0_MD in (fast_MD, plain_MD)]
-    torch.testing.assert_close(*gradients)
-
-
-def test_dropout_is_drawn_anew_at_every_step() -> None:
-    network = unet(0.5).train()
-    h_MD = torch.ones(200, 16, dtype=torch.float64)
-    scale_SMD = network.dropout.scale(h_MD.new_empty(10, 200, 16))
-    assert not any(torch.equal(one, other) for one, other in pairwise(scale_SMD))
-    assert scale_SMD.unique().tolist() == [0.0, 2.0]
-    assert float(scale_SMD.mean()) == pytest.approx(1, abs=0.03)
+def test_passes_fit_items_of_their_shape_only() -> None:
+    passes = UNetPasses(unet(), torch.empty(5, 16, dtype=torch.float64), 2)
+    assert passes.fit(torch.empty(5, 16, dtype=torch.float64))
+    assert not passes.fit(torch.empty(6, 16, dtype=torch.float64))
+    assert not passes.fit(torch.empty(5, 16))
