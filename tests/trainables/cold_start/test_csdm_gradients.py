@@ -71,6 +71,21 @@ def test_any_backbone_will_do() -> None:
     compare(method, prepared, rtol=1e-5, atol=1e-6)
 
 
+def test_gradients_of_the_rows_of_a_batch_alone() -> None:
+    torch.manual_seed(0)
+    method, prepared = method_and_batch(DeepFM(FIELDS), embedding_updates="touched_rows")
+    method.optimizer(method._generator_parameters(), 1e-3)
+    torch.manual_seed(1)
+    method._gradients(prepared)
+    ours = method.side.table.grad
+    torch.manual_seed(1)
+    losses = method._losses(prepared, method.draw(prepared.embedding_MD))
+    (theirs,) = torch.autograd.grad(sum(losses.values(), torch.zeros(())), [method.side.table])
+    assert ours is not None and ours.is_sparse and theirs.is_sparse
+    assert torch.equal(ours._indices(), theirs._indices())
+    torch.testing.assert_close(ours._values(), theirs._values(), rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("parameters", [{"reverse": "none"}, {"sigma": 0.01}], ids=str)
 def test_without_steps_or_with_noise_in_them_autograd_does_it(parameters: dict[str, Any]) -> None:
     torch.manual_seed(0)
