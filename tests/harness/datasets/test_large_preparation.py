@@ -8,9 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from harness.datasets.large import reading
 from harness.datasets.large.description import Clicks, ColdStart
-from harness.datasets.large.preparation import Sizes, prepare_large
-from harness.datasets.large.tasks import ray_for_data
+from harness.datasets.large.formats import ColumnFormat, LineFormat
+from harness.datasets.large.preparation import prepare_large
+from harness.datasets.large.reading import byte_ranges
+from harness.datasets.large.sizes import Sizes
+from harness.datasets.large.tasks import call_one, get, ray_for_data, task_errors
 from harness.datasets.large.verification import verify_large
 from harness.datasets.prepared import PreparedDataset, open_prepared
 from harness.datasets.writing import read_table
@@ -178,3 +182,30 @@ def test_a_changed_file_is_found(raw: Path, tmp_path: Path) -> None:
     assert any("split time_test has" in problem for problem in problems)
     (prepared.folder / "items.parquet").write_bytes(b"PAR1")
     assert "cannot be read" in verify_large(prepared)[0]
+
+
+def fails(error: Exception) -> None:
+    raise error
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (OSError(28, "No space left on device", "/shared/part-00000.parquet"), "/shared/part-00000.parquet: No space"),
+        (DataError("user.csv: gone"), "^user.csv: gone$"),
+    ],
+)
+def test_what_a_task_raises_is_one_line(error: Exception, message: str) -> None:
+    with pytest.raises(DataError, match=message) as found:
+        get(call_one(fails, error))
+    assert "\n" not in str(found.value)
+
+
+def test_a_file_that_vanishes_is_one_line(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gone.csv").write_text("a\n1\n2\n")
+    ranges = byte_ranges(tmp_path / "gone.csv", 2)
+    monkeypatch.setattr(reading, "byte_ranges", lambda *arguments: ranges)
+    monkeypatch.setattr(reading, "check_header", lambda *arguments: None)
+    (tmp_path / "gone.csv").unlink()
+    with pytest.raises(DataError, match=r"gone.csv: cannot be read \(No such file"), task_errors():
+        list(reading.read_blocks(tmp_path / "gone.csv", LineFormat("gone.csv", (ColumnFormat("a"),)), 2))
