@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -146,12 +147,12 @@ BAD = {3: "1,2", 700: "1,x,100,430548_1007,1,0", 2_001: "1,1494000000,100,430548
 
 def test_malformed_lines_are_named_and_left_out(raw: Path, tmp_path: Path) -> None:
     said: list[str] = []
-    dataset = small_ads(PROTOCOLS["cold start"])
+    dataset = replace(small_ads(PROTOCOLS["cold start"]), facts={"rows": 5, "users": 300})
     folder = damaged(raw, tmp_path / "raw", BAD)
     prepared = prepare_large(tmp_path / "bad", dataset, folder, said.append, sizes=SMALL, malformed_share=0.01)
     shown = [line for line in said if ": malformed: " in line]
     assert shown == [f"raw_sample.csv: line {number:,}: malformed: {text!r}" for number, text in BAD.items()]
-    assert "4 malformed lines left out" in prepared.schema.note
+    assert prepared.schema.note == ("other counts than the published ones: 4,000 rows (5); 4 malformed lines left out")
     without = prepare_large(tmp_path / "good", dataset, raw, silent, sizes=SMALL)
     assert prepared.hash == without.hash
 
