@@ -90,6 +90,7 @@ class LargeDataset:
     kind: ClassVar[Literal["interactions"]] = "interactions"
     download: ClassVar[None] = None
     item_text: ClassVar[None] = None
+    tried: ClassVar[bool] = False
 
     @property
     def layouts(self) -> tuple[Layout, ...]:

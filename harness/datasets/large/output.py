@@ -22,6 +22,7 @@ from harness.datasets.large.tasks import call_one, get
 from harness.datasets.parts import first_columns, packed_width, write_part
 from harness.datasets.prepared import FieldSchema, Schema, SplitSchema
 from harness.datasets.raw import Say
+from harness.errors import DataError
 
 
 def write_rows(path: Path, fields: Sequence[FieldSchema], *pieces: Columns) -> tuple[int, str]:
@@ -89,7 +90,7 @@ def write_dataset(
         say: shows progress.
 
     Raises:
-        DataError: a file cannot be written.
+        DataError: a file cannot be written, or was written where this process does not see it.
     """
     outputs = outputs_of(whole.atoms)
     started = {ITEMS: call_one(write_items, folder / ITEMS, list(tables))}
@@ -99,6 +100,11 @@ def write_dataset(
         for of_range in pieces:
             of_range[place] = None
     written: dict[str, tuple[int, str]] = dict(zip(started, get(list(started.values())), strict=True))
+    absent = [path for path in written if not (folder / path).is_file()]
+    if absent:
+        raise DataError(
+            f"{folder / absent[0]}: not here; on a cluster the folder must be on storage that all nodes share"
+        )
     rows = {
         atom: sum(written[output.path][0] for output in outputs if output.atom == place)
         for place, atom in enumerate(whole.atoms.atoms)

@@ -39,41 +39,18 @@ from harness.datasets.large.partitions import (
 )
 from harness.datasets.large.reading import BlockReport, byte_ranges, read_blocks, read_range
 from harness.datasets.large.selection import count_below, select
+from harness.datasets.large.sizes import Sizes, object_store_bytes, sizes_for
 from harness.datasets.large.synthesis.about import read_synthetic
-from harness.datasets.large.tasks import call, call_one, get, ray_for_data
+from harness.datasets.large.tasks import call, call_one, get, ray_for_data, task_errors
 from harness.datasets.large.vocabularies import UserReport, answer_users, join_users, rank_values, send_values
 from harness.datasets.prepared import SYNTHETIC, InputFile, PreparedDataset, Schema
 from harness.datasets.raw import Say
 from harness.datasets.writing import replace_folder
 from harness.errors import DataError
 
-_BLOCK_BYTES = 16 << 20
-_RANGE_BYTES = 32 << 20
-"""Of the raw rows, for each range of items: what a task then holds is about ten times as much."""
 _SAMPLES, _SAMPLE_BYTES = 64, 1 << 15
 _AHEAD = 4
 """Blocks that may wait to be partitioned."""
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """How the work is cut; nothing that is written depends on it."""
-
-    block_bytes: int
-    item_ranges: int
-    user_ranges: int
-    value_ranges: int
-
-
-def sizes_for(row_bytes: int) -> Sizes:
-    """Return the sizes for this many bytes of raw rows."""
-    ranges = row_bytes // _RANGE_BYTES + 1
-    return Sizes(_BLOCK_BYTES, ranges, ranges // 4 + 1, ranges // 8 + 1)
-
-
-def object_store_bytes(row_bytes: int) -> int:
-    """Return the shared memory for this many bytes of raw rows; what does not fit is spilled to disk."""
-    return min(max(2 * row_bytes, 256 << 20), 3 << 30)
 
 
 def prepare_large(
@@ -217,11 +194,12 @@ class _Preparation:
         path = self.raw / lines.file
         pending: list[Any] = []
         started: list[list[Any]] = []
-        for block in read_blocks(path, lines, self.sizes.block_bytes):
-            started.append(call(partition, block, *arguments, results=ranges + 1))
-            pending.append(started[-1][0])
-            if len(pending) > _AHEAD:
-                _, pending = ray.wait(pending, num_returns=len(pending) - _AHEAD, fetch_local=False)
+        with task_errors():
+            for block in read_blocks(path, lines, self.sizes.block_bytes):
+                started.append(call(partition, block, *arguments, results=ranges + 1))
+                pending.append(started[-1][0])
+                if len(pending) > _AHEAD:
+                    _, pending = ray.wait(pending, num_returns=len(pending) - _AHEAD, fetch_local=False)
         found = {
             report.number: (report, parts[1:])
             for report, parts in zip(get([parts[0] for parts in started]), started, strict=True)

@@ -10,7 +10,8 @@ from typing import Any
 import ray
 
 from harness.cluster import connected
-from harness.errors import DataError, DiffbenchError
+from harness.errors import ClusterError, DataError, DiffbenchError
+from harness.places import places
 
 
 def call(function: Callable[..., Sequence[Any]], *arguments: Any, results: int) -> list[Any]:
@@ -34,10 +35,22 @@ def get(references: Any) -> Any:
     """Return what references stand for, waiting for it.
 
     Raises:
-        DiffbenchError: what the task raised; an `OSError` becomes a `DataError`.
+        DiffbenchError: see `task_errors`.
+    """
+    with task_errors():
+        return ray.get(references)
+
+
+@contextlib.contextmanager
+def task_errors() -> Iterator[None]:
+    """Raise what a task raised in place of Ray's own error.
+
+    Raises:
+        DiffbenchError: the task's own; an `OSError` becomes a `DataError`, and what Ray itself says, such as that a
+            node had too little memory, a `ClusterError`.
     """
     try:
-        return ray.get(references)
+        yield
     except ray.exceptions.RayTaskError as error:
         cause = error.cause
         if isinstance(cause, DiffbenchError):
@@ -45,6 +58,8 @@ def get(references: Any) -> Any:
         if isinstance(cause, OSError):
             raise DataError(f"{cause.filename or 'the prepared folder'}: {cause.strerror or cause}") from None
         raise
+    except ray.exceptions.RayError as error:
+        raise ClusterError(" ".join(str(error).split())[:300]) from None
 
 
 @contextlib.contextmanager
@@ -54,6 +69,6 @@ def ray_for_data(address: str | None, object_store_bytes: int) -> Iterator[None]
     if ray.is_initialized():
         yield
         return
-    with connected(address, object_store_bytes=object_store_bytes):
+    with connected(address, checkout=places().checkout, object_store_bytes=object_store_bytes):
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         yield

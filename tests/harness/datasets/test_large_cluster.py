@@ -10,7 +10,8 @@ import ray
 from ray.cluster_utils import Cluster
 
 from harness.datasets.large.description import ColdStart
-from harness.datasets.large.preparation import Sizes, prepare_large
+from harness.datasets.large.preparation import prepare_large
+from harness.datasets.large.sizes import Sizes
 from harness.datasets.large.tasks import ray_for_data
 from tests.harness.datasets.small_ads import small_ads, write_small_ads
 

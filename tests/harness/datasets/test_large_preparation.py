@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import ray
 
+from harness.datasets.large import reading
 from harness.datasets.large.description import Clicks, ColdStart
-from harness.datasets.large.preparation import Sizes, prepare_large
-from harness.datasets.large.tasks import ray_for_data
+from harness.datasets.large.formats import ColumnFormat, LineFormat
+from harness.datasets.large.output import write_items
+from harness.datasets.large.preparation import prepare_large
+from harness.datasets.large.reading import byte_ranges
+from harness.datasets.large.sizes import Sizes
+from harness.datasets.large.tasks import call_one, get, ray_for_data, task_errors
 from harness.datasets.large.verification import verify_large
 from harness.datasets.prepared import PreparedDataset, open_prepared
 from harness.datasets.writing import read_table
@@ -142,12 +149,12 @@ BAD = {3: "1,2", 700: "1,x,100,430548_1007,1,0", 2_001: "1,1494000000,100,430548
 
 def test_malformed_lines_are_named_and_left_out(raw: Path, tmp_path: Path) -> None:
     said: list[str] = []
-    dataset = small_ads(PROTOCOLS["cold start"])
+    dataset = replace(small_ads(PROTOCOLS["cold start"]), facts={"rows": 5, "users": 300})
     folder = damaged(raw, tmp_path / "raw", BAD)
     prepared = prepare_large(tmp_path / "bad", dataset, folder, said.append, sizes=SMALL, malformed_share=0.01)
     shown = [line for line in said if ": malformed: " in line]
     assert shown == [f"raw_sample.csv: line {number:,}: malformed: {text!r}" for number, text in BAD.items()]
-    assert "4 malformed lines left out" in prepared.schema.note
+    assert prepared.schema.note == ("other counts than the published ones: 4,000 rows (5); 4 malformed lines left out")
     without = prepare_large(tmp_path / "good", dataset, raw, silent, sizes=SMALL)
     assert prepared.hash == without.hash
 
@@ -178,3 +185,22 @@ def test_a_changed_file_is_found(raw: Path, tmp_path: Path) -> None:
     assert any("split time_test has" in problem for problem in problems)
     (prepared.folder / "items.parquet").write_bytes(b"PAR1")
     assert "cannot be read" in verify_large(prepared)[0]
+
+
+def test_what_a_task_raises_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"nowhere.csv: cannot be read \(No such file") as ours:
+        get(call_one(reading.whole_lines, reading.ByteRange(tmp_path / "nowhere.csv", 0, 0, 1)))
+    columns = ray.put({"year": np.arange(3)})
+    with pytest.raises(DataError, match="No such file or directory") as of_system:
+        get(call_one(write_items, tmp_path / "nowhere" / "items.parquet", [columns]))
+    assert "\n" not in f"{ours.value}{of_system.value}"
+
+
+def test_a_file_that_vanishes_is_one_line(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gone.csv").write_text("a\n1\n2\n")
+    ranges = byte_ranges(tmp_path / "gone.csv", 2)
+    monkeypatch.setattr(reading, "byte_ranges", lambda *arguments: ranges)
+    monkeypatch.setattr(reading, "check_header", lambda *arguments: None)
+    (tmp_path / "gone.csv").unlink()
+    with pytest.raises(DataError, match=r"gone.csv: cannot be read \(No such file"), task_errors():
+        list(reading.read_blocks(tmp_path / "gone.csv", LineFormat("gone.csv", (ColumnFormat("a"),)), 2))
