@@ -71,6 +71,7 @@ def _train(job: Job, places: Places, store: Store) -> str:
     logging.getLogger("ray.train").setLevel(logging.CRITICAL)
     spec, name = job.spec, f"{job.spec.id}-{code_hash()}"
     resources = {"CPU": spec.threads - LEFT_FOR_READING} | ({"GPU": spec.gpus} if spec.gpus else {})
+    failures: Any = ray.train.FailureConfig  # typed as its forerunner, which has fewer arguments
     trainer: Any = TorchTrainer(
         work,
         train_loop_config={
@@ -85,7 +86,7 @@ def _train(job: Job, places: Places, store: Store) -> str:
         run_config=ray.train.RunConfig(
             name=name,
             storage_path=store.checkpoints,
-            failure_config=ray.train.FailureConfig(max_failures=WORKER_FAILURES, controller_failure_limit=0),
+            failure_config=failures(max_failures=WORKER_FAILURES, controller_failure_limit=0),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=1),
         ),
     )

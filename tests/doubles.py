@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +34,10 @@ from trainables.base import (
     field_named,
     no_log,
 )
+from trainables.cold_start.bare import BareBackbone
+
+KILLED_AT = "DIFFBENCH_TEST_KILLED_AT"
+"""The optimizer steps, with commas between, at which `KilledAt` kills its process; none while it is not set."""
 
 SPARE = "DIFFBENCH_TEST_SPARE"
 """While this environment variable is set, `KillsItself` does not."""
@@ -197,3 +202,18 @@ class Plain(ColdStartMethod):
             loss = nn.functional.binary_cross_entropy_with_logits(self.backbone(batch), batch.label_B)
             loss.backward()
             optimizer.step()
+
+
+class KilledAt(BareBackbone):
+    """Trains as `BareBackbone` does, and kills its process at some steps, each once: a file says that it was."""
+
+    def __init__(self, backbone: CtrModel, *, folder: str, **shared: Any) -> None:
+        super().__init__(backbone, **shared)
+        self.folder = Path(folder)
+
+    def ctr_loss(self, batch: CtrBatch) -> dict[str, Tensor]:
+        mark = self.folder / str(self.curve.step)
+        if str(self.curve.step) in os.environ.get(KILLED_AT, "").split(",") and not mark.exists():
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().ctr_loss(batch)

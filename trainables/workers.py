@@ -31,10 +31,10 @@ def rank() -> int:
 def backward(loss: Tensor, rows: int, parameters: Iterable[nn.Parameter]) -> None:
     """Compute the gradients of a loss that is a mean over rows; of several workers, of the mean over all their rows."""
     if workers() == 1:
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         return
     all_rows = summed(torch.tensor(float(rows), dtype=torch.float64))
-    (loss * (rows / float(all_rows))).backward()  # type: ignore[no-untyped-call]
+    (loss * (rows / float(all_rows))).backward()
     sum_gradients(parameters)
 
 
@@ -133,7 +133,8 @@ class BatchNorm(nn.BatchNorm1d):
         scale_H = (variance_H + self.eps).rsqrt().float()
         shape = (1, channels, *(1 for _ in x.shape[2:]))
         normal = (x - mean_H.float().view(shape)) * scale_H.view(shape)
-        return normal * self.weight.view(shape) + self.bias.view(shape)
+        normalized: Tensor = normal * self.weight.view(shape) + self.bias.view(shape)
+        return normalized
 
     @torch.no_grad()
     def _remember(self, mean_H: Tensor, variance_H: Tensor) -> None:
