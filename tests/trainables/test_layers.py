@@ -119,7 +119,7 @@ def test_dropout_draws_neighbours_apart(p: float) -> None:
 
 def test_mlp_gives_one_logit_a_row() -> None:
     assert MLP(7, (5, 3), 0.2)(torch.randn(4, 7)).shape == (4,)
-    assert [type(layer).__name__ for layer in MLP(7, (5,), 0.2)][:4] == ["Linear", "BatchNorm1d", "ReLU", "Dropout"]
+    assert [type(layer).__name__ for layer in MLP(7, (5,), 0.2)][:4] == ["Linear", "BatchNorm", "ReLU", "Dropout"]
 
 
 @pytest.mark.parametrize("hidden", [(), (5, 3)])
