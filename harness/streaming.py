@@ -26,6 +26,9 @@ from harness.specs import Purpose
 from harness.stream_plan import WHOLE, Group, Share, Window, batch_sizes, epoch_windows, groups_of, without_beginning
 from trainables.base import CtrBatch, ItemTable
 
+LARGEST_COUNT = "largest_count"
+"""The schema's fact that says how many rows the most frequent item has."""
+
 Read = Callable[[Sequence[Window], int], Iterator[NDArray[np.int32]]]
 """`read(windows, C)` yields the rows of the windows, one window after the other, in matrices of any height [·, C]."""
 
@@ -71,10 +74,14 @@ def open_stream(
 
 @dataclass(frozen=True)
 class Items:
-    """`items.parquet` of a dataset in parts: the fields with an item's role, and each split's rows of every item."""
+    """`items.parquet` of a dataset in parts: the fields with an item's role, and each split's rows of every item.
+
+    `largest` is the largest number of rows of an item, on whose scale counts are.
+    """
 
     columns: dict[str, Tensor]
     rows_of_split: dict[str, NDArray[np.int32]]
+    largest: int
 
     def table(self, counted_I: NDArray[np.float32] | None) -> ItemTable:
         """Return the items' side information, with another count where one is given."""
@@ -83,13 +90,9 @@ class Items:
         return ItemTable(columns if counted_I is None else columns | {COUNT: torch.from_numpy(counted_I)})
 
     def share_of(self, splits: Sequence[str]) -> NDArray[np.float32]:
-        """Return the items' rows in these splits over the largest number of rows, float32 [I].
-
-        The most frequent item is hot, so that one split has all of its rows.
-        """
-        largest = max(int(rows_I.max(initial=0)) for rows_I in self.rows_of_split.values())
+        """Return the items' rows in these splits over the largest number of rows, float32 [I]."""
         count_I = np.sum([self.rows_of_split[split].astype(np.int64) for split in splits], axis=0)
-        share_I: NDArray[np.float32] = (count_I / largest).astype(np.float32)
+        share_I: NDArray[np.float32] = (count_I / self.largest).astype(np.float32)
         return share_I
 
     def distinct(self, split: str) -> Tensor:
@@ -111,7 +114,10 @@ def read_items(dataset: PreparedDataset) -> Items:
         if name not in found:
             raise DataError(f"{path}: has no column {name}; delete the folder and prepare {dataset.name} again")
     columns = {name: torch.from_numpy(found[name].copy()) for name in names}
-    return Items(columns, {split: found[name] for split, name in counts.items()})
+    rows_of_split = {split: found[name] for split, name in counts.items()}
+    # Where the preparation does not say, the most frequent item is taken to have all of its rows in one split.
+    largest = max((int(rows_I.max(initial=0)) for rows_I in rows_of_split.values()), default=0)
+    return Items(columns, rows_of_split, dataset.schema.facts.get(LARGEST_COUNT, largest))
 
 
 class StreamedRows:
