@@ -19,6 +19,7 @@ from tests.benchmarks import (
     bench_feed,
     bench_memory,
     bench_next_item,
+    bench_nodes,
     bench_stream,
     bench_sweep,
     bench_synthesis,
@@ -37,6 +38,7 @@ def main(data_root: Path) -> None:
     bench_next_item.main(data_root)
     bench_stream.main()
     bench_sweep.main()
+    bench_nodes.main()
     bench_synthesis.main()
 
 
