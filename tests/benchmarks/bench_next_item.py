@@ -1,8 +1,8 @@
 """Times of next-item training and evaluation on Amazon Beauty.
 
 Run as `python -m tests.benchmarks.bench_next_item <data root> [threads [size]]`; raw files come from $DIFFBENCH_DATA.
-PreferDiff at the given size, 3072 unless told, is timed against its plain form on a few batches, in turns, and the
-median batch is multiplied with the batches of an epoch.
+The baselines at size 64, and PreferDiff at the given size, 3072 unless told, are timed against their plain forms on a
+few batches, in turns, and the median batch is multiplied with the batches of an epoch.
 """
 
 from __future__ import annotations
@@ -20,9 +20,12 @@ from harness.datasets.prepared import PreparedDataset
 from harness.feed import open_sequences
 from harness.metrics.ranking import ranks, recall_at
 from harness.tasks.next_item import NextItemSettings
+from tests.trainables.next_item.plain_baselines import PlainBERT4Rec, PlainGRU4Rec, PlainSASRec
 from tests.trainables.next_item.plain_preferdiff import PlainPreferDiff
 from trainables.base import NextItemModel, SequenceBatch
+from trainables.next_item.bert4rec import BERT4Rec
 from trainables.next_item.dreamrec import DreamRec
+from trainables.next_item.gru4rec import GRU4Rec
 from trainables.next_item.preferdiff import PreferDiff
 from trainables.next_item.sasrec import SASRec
 
@@ -58,11 +61,16 @@ def show(name: str, action: Callable[[], object]) -> None:
 
 
 def step_seconds(model: NextItemModel, optimizer: torch.optim.Optimizer, batch: SequenceBatch) -> float:
-    start = time.perf_counter()
+    return step_times(model, optimizer, batch)[0]
+
+
+def step_times(model: NextItemModel, optimizer: torch.optim.Optimizer, batch: SequenceBatch) -> tuple[float, float]:
+    """Return seconds on the wall, and of the processor."""
+    wall_start, cpu_start = time.perf_counter(), time.process_time()
     optimizer.zero_grad(set_to_none=True)
     model.loss(batch).backward()
     optimizer.step()
-    return time.perf_counter() - start
+    return time.perf_counter() - wall_start, time.process_time() - cpu_start
 
 
 @torch.inference_mode()
@@ -72,6 +80,33 @@ def ranking_seconds(model: NextItemModel, batch: SequenceBatch, size: int) -> fl
         part = slice(first, first + size)
         model.rank_scores(SequenceBatch(batch.history_BL[part], batch.length_B[part], batch.target_B[part]))
     return time.perf_counter() - start
+
+
+def compare_baselines_with_plain(beauty: PreparedDataset, rounds: int = 15) -> None:
+    """Time each baseline's two forms in turns, one batch each."""
+    batches = list(open_sequences(beauty, "train", "repeat").batches(256, shuffle_seed=0))
+    forms: dict[str, tuple[NextItemModel, NextItemModel]] = {}
+    for name, fast, plain in (
+        ("SASRec", SASRec, PlainSASRec),
+        ("GRU4Rec", GRU4Rec, PlainGRU4Rec),
+        ("BERT4Rec", BERT4Rec, PlainBERT4Rec),
+    ):
+        forms[name] = (fast(beauty.schema.items, beauty.schema.history_length), plain(beauty.schema.items, 10))
+    print(f"baselines, size 64: epochs of {len(batches)} batches, extrapolated")
+    for name, models in forms.items():
+        optimizers = [model.train().optimizer() for model in models]
+        times: list[list[tuple[float, float]]] = [[], []]
+        for batch in batches[: rounds + 1]:
+            for form, model in enumerate(models):
+                times[form].append(step_times(model, optimizers[form], batch))
+        (wall, cpu), (plain_wall, plain_cpu) = (
+            [statistics.median(column) * len(batches) for column in zip(*own[1:], strict=True)] for own in times
+        )
+        print(
+            f"  {name:10} epoch {wall:6.2f} s wall, {cpu:6.2f} s processor;"
+            f" {plain_wall / wall:5.2f} × and {plain_cpu / cpu:5.2f} × faster than plain",
+            flush=True,
+        )
 
 
 def compare_with_plain(beauty: PreparedDataset, size: int, rounds: int = 3) -> None:
@@ -121,6 +156,7 @@ def main(data_root: Path, threads: int = 2, size: int = 3072) -> None:
         optimizer = model.optimizer()
         show(f"{name}: epoch", lambda model=model, optimizer=optimizer: train_epoch(model, optimizer, beauty))  # type: ignore[misc]
         show(f"{name}: test ranking", lambda model=model: evaluate(model, beauty))  # type: ignore[misc]
+    compare_baselines_with_plain(beauty)
     compare_with_plain(beauty, size)
 
 

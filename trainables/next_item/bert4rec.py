@@ -18,8 +18,8 @@ from trainables.base import (
     SequenceBatch,
 )
 from trainables.next_item.appended import with_item_appended
-from trainables.next_item.biased_softmax import biased_softmax_loss
 from trainables.next_item.dropout import dropout
+from trainables.next_item.full_softmax import full_softmax_loss
 from trainables.next_item.item_embedding import ItemEmbedding
 
 
@@ -66,7 +66,7 @@ class BERT4Rec(NextItemModel):
         self.dropout = dropout
         self.mask_probability = mask_probability
         self.last_probability = last_probability
-        self.embedding = ItemEmbedding(items, size)
+        self.embedding = ItemEmbedding(items, size, scored_in_loss=True)
         self.mask_D = nn.Parameter(torch.randn(size))
         self.position_LD = nn.Parameter(torch.randn(history_length + 1, size))
         self.attention = BidirectionalAttention(size, heads, dropout)
@@ -84,7 +84,7 @@ class BERT4Rec(NextItemModel):
         sequences = with_item_appended(batch, batch.target_B)
         masked_BL = self._cloze(sequences)
         target_M = sequences.history_BL[masked_BL] - 1
-        return biased_softmax_loss(self._states(sequences, masked_BL), self.embedding.weight, self.bias_I, target_M)
+        return full_softmax_loss(self._states(sequences, masked_BL), self.embedding.weight, target_M, self.bias_I)
 
     def rank_scores(self, batch: SequenceBatch) -> Tensor:
         """Return the scores of all items at a mask after the history [B, I]."""

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from trainables.base import DropoutRate, NextItemModel, NonNegativeFloat, PositiveFloat, PositiveInt, SequenceBatch
-from trainables.next_item.biased_softmax import biased_softmax_loss
 from trainables.next_item.dropout import dropout
+from trainables.next_item.full_softmax import full_softmax_loss
 from trainables.next_item.item_embedding import ItemEmbedding
 
 
@@ -69,7 +69,7 @@ class Caser(NextItemModel):
 
     def loss(self, batch: SequenceBatch) -> Tensor:
         """Return the mean cross-entropy of the targets among all items."""
-        return biased_softmax_loss(self._state(batch), self.output.weight, self.bias_I, batch.target_B - 1)
+        return full_softmax_loss(self._state(batch), self.output.weight, batch.target_B - 1, self.bias_I)
 
     def rank_scores(self, batch: SequenceBatch) -> Tensor:
         """Return the output layer's scores of all items [B, I] (eq. 10 without the user)."""

@@ -80,7 +80,7 @@ class DiffuRec(NextItemModel):
         self.weight_decay = weight_decay
         self.dropout = dropout
         self.uncertainty = uncertainty
-        self.embedding = ItemEmbedding(items, size)
+        self.embedding = ItemEmbedding(items, size, scored_in_loss=True)
         self.item_norm = nn.LayerNorm(size)
         self.approximator = TransformerEncoder(size, history_length, dropout, heads)
         self.time_layers = nn.Sequential(nn.Linear(size, 4 * size), nn.SiLU(), nn.Linear(4 * size, size))

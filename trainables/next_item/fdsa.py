@@ -49,7 +49,7 @@ class FDSA(NextItemModel):
         super().__init__()
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
-        self.embedding = ItemEmbedding(items, size)
+        self.embedding = ItemEmbedding(items, size, scored_in_loss=True)
         self.attributes = AttributeAttention(attribute_IA, size)
         self.item_encoder = TransformerEncoder(size, history_length, dropout, heads)
         self.attribute_encoder = TransformerEncoder(size, history_length, dropout, heads)

@@ -49,7 +49,7 @@ class GRU4Rec(NextItemModel):
         super().__init__()
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
-        self.embedding = ItemEmbedding(items, size)
+        self.embedding = ItemEmbedding(items, size, scored_in_loss=output == "shared")
         self.encoder = GRUEncoder(size, history_length, dropout)
         self.output = self.embedding if output == "shared" else ItemEmbedding(items, size)
 

@@ -21,11 +21,18 @@ class ItemEmbedding(nn.Module):
 
     With `late_rows` set (by a model whose optimizer steps them) training reads rows through it, and leaving training
     mode or taking the state brings the whole table up to date first.
+
+    Args:
+        items: I.
+        size: D.
+        scored_in_loss: whether the loss scores all items with the table, so that its gradient is dense anyway; the
+            rows looked up then add to that one, in place of a dense gradient of their own.
     """
 
-    def __init__(self, items: int, size: int) -> None:
+    def __init__(self, items: int, size: int, *, scored_in_loss: bool = False) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.randn(items, size))
+        self.scored_in_loss = scored_in_loss
         self.late_rows: LateRows | None = None
         self.register_state_dict_pre_hook(_finish_late_rows)  # type: ignore[no-untyped-call]
 
@@ -59,7 +66,7 @@ class ItemEmbedding(nn.Module):
             table_ID = self.late_rows.read(row_R)
         history_N, target_B = index_N.split([history_BL.numel(), len(target_B)])
         rows: tuple[Tensor, Tensor] = _LookUp.apply(  # type: ignore[no-untyped-call]
-            table_ID, history_N.view(count, -1), target_B
+            table_ID, history_N.view(count, -1), target_B, self.scored_in_loss
         )
         return rows
 
@@ -68,18 +75,25 @@ class _LookUp(torch.autograd.Function):
     """Rows of a table for histories and for targets, whose gradient is filled once."""
 
     @staticmethod
-    def forward(ctx: Any, table_ID: Tensor, history_BL: Tensor, target_B: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        ctx: Any, table_ID: Tensor, history_BL: Tensor, target_B: Tensor, sparse: bool
+    ) -> tuple[Tensor, Tensor]:
         ctx.save_for_backward(history_BL, target_B)
-        ctx.items = len(table_ID)
+        ctx.items, ctx.sparse = len(table_ID), sparse
         history_BLD = table_ID.index_select(0, history_BL.flatten()).view(*history_BL.shape, -1)
         return history_BLD, table_ID.index_select(0, target_B)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_BLD: Tensor, grad_BD: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, grad_BLD: Tensor, grad_BD: Tensor) -> tuple[Tensor, None, None, None]:
         history_BL, target_B = ctx.saved_tensors
+        if ctx.sparse:
+            row_N = torch.cat([history_BL.flatten(), target_B])
+            grad_ND = torch.cat([grad_BLD.flatten(0, 1), grad_BD])
+            size = (ctx.items, grad_ND.shape[1])
+            return torch.sparse_coo_tensor(row_N.unsqueeze(0), grad_ND, size, check_invariants=False), None, None, None
         grad_ID = torch.ops.aten.embedding_dense_backward(grad_BLD, history_BL, ctx.items, -1, False)
-        return grad_ID.index_add_(0, target_B, grad_BD), None, None
+        return grad_ID.index_add_(0, target_B, grad_BD), None, None, None
 
 
 def _finish_late_rows(embedding: nn.Module, *_: Any) -> None:

@@ -51,7 +51,7 @@ class SASRec(NextItemModel):
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.variant = variant
-        self.embedding = ItemEmbedding(items, size)
+        self.embedding = ItemEmbedding(items, size, scored_in_loss=variant == "paper")
         self.encoder = TransformerEncoder(size, history_length, dropout, heads)
 
     def optimizer(self) -> torch.optim.Optimizer:

@@ -71,4 +71,5 @@ class TextEmbedding(ItemEmbedding):
     def __init__(self, text_IE: Tensor) -> None:
         nn.Module.__init__(self)
         self.register_buffer("weight", text_IE, persistent=False)
+        self.scored_in_loss = False
         self.late_rows = None

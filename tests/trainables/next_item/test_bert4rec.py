@@ -7,7 +7,6 @@ from tests.trainables.next_item.sequence_batches import random_batch
 from trainables.base import SequenceBatch
 from trainables.next_item.appended import with_item_appended
 from trainables.next_item.bert4rec import BERT4Rec
-from trainables.next_item.biased_softmax import biased_softmax_loss
 
 ITEMS, LENGTH, SIZE = 50, 6, 8
 
@@ -96,17 +95,6 @@ def test_the_last_item_alone_is_masked_as_often_as_asked() -> None:
 def test_heads_must_divide_the_size() -> None:
     with pytest.raises(ValueError, match="size 8 is no multiple of 3 heads"):
         make(heads=3)
-
-
-def test_biased_softmax_and_its_gradients() -> None:
-    torch.manual_seed(0)
-    state_BD, item_ID = torch.randn(7, 4, requires_grad=True), torch.randn(20, 4, requires_grad=True)
-    bias_I, target_B = torch.randn(20, requires_grad=True), torch.randint(20, (7,))
-    loss = biased_softmax_loss(state_BD, item_ID, bias_I, target_B)
-    expected = functional.cross_entropy(state_BD @ item_ID.T + bias_I, target_B)
-    torch.testing.assert_close(loss, expected)
-    inputs = (state_BD, item_ID, bias_I)
-    torch.testing.assert_close(torch.autograd.grad(loss, inputs), torch.autograd.grad(expected, inputs))
 
 
 def test_an_item_is_appended_after_the_last_real_one() -> None:

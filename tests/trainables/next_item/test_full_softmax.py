@@ -20,6 +20,27 @@ def test_equals_torchs_cross_entropy_with_its_gradients(monkeypatch: pytest.Monk
         torch.testing.assert_close(gradient, reference)
 
 
+@pytest.mark.parametrize("chunk_scores", [1, 2**19])
+def test_a_bias_of_each_item_equals_torchs_with_its_gradients(
+    monkeypatch: pytest.MonkeyPatch, chunk_scores: int
+) -> None:
+    monkeypatch.setattr(full_softmax, "CHUNK_SCORES", chunk_scores)
+    torch.manual_seed(0)
+    state_BD, item_ID = torch.randn(7, 4, requires_grad=True), torch.randn(20, 4, requires_grad=True)
+    bias_I, target_B = torch.randn(20, requires_grad=True), torch.randint(20, (7,))
+    loss = full_softmax_loss(state_BD, item_ID, target_B, bias_I)
+    expected = functional.cross_entropy(state_BD @ item_ID.T + bias_I, target_B)
+    torch.testing.assert_close(loss, expected)
+    inputs = (state_BD, item_ID, bias_I)
+    torch.testing.assert_close(torch.autograd.grad(loss, inputs), torch.autograd.grad(expected, inputs))
+
+
+def test_chunks_are_about_equal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(full_softmax, "CHUNK_SCORES", 1000)
+    assert full_softmax._chunks(256, 10) == [slice(0, 86), slice(86, 172), slice(172, 256)]
+    assert full_softmax._chunks(5, 10_000) == [slice(row, row + 1) for row in range(5)]
+
+
 def test_scores_far_from_zero_do_not_overflow() -> None:
     state_BD, item_ID = torch.tensor([[1000.0]]), torch.tensor([[1.0], [-1.0]])
     assert float(full_softmax_loss(state_BD, item_ID, torch.tensor([0]))) == 0
