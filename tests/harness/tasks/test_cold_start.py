@@ -11,10 +11,10 @@ from sklearn.metrics import log_loss as sklearn_log_loss
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
+from harness import feeds
 from harness.datasets.prepared import PreparedDataset
 from harness.datasets.synthetic import write_small_interactions
 from harness.feed import open_rows
-from harness.tasks import cold_start
 from harness.tasks.cold_start import STAGES, ColdStart, ColdStartSettings
 from harness.tasks.context import Component, Context, Outcome, Purpose
 from trainables.base import (
@@ -141,7 +141,7 @@ def test_a_search_measures_validation_rows_and_opens_no_other(
         opened.extend((name, purpose) for name in (split, *(count_splits or ())))
         return open_rows(dataset, split, purpose, count_splits=count_splits)
 
-    monkeypatch.setattr(cold_start, "open_rows", recorded)
+    monkeypatch.setattr(feeds, "open_rows", recorded)
     outcome = run(dataset, "search", settings=ColdStartSettings(count="leak_free"))
     assert {name for name, _ in opened} == {f"validation_{name}" for name in ("base", *STAGES[1:], "test")}
     assert {purpose for _, purpose in opened} == {"search"}
@@ -271,7 +271,7 @@ def test_an_empty_split_is_an_error(
         rows = open_rows(dataset, name, purpose, **options)
         return Emptied(rows) if name == split else rows
 
-    monkeypatch.setattr(cold_start, "open_rows", opened)
+    monkeypatch.setattr(feeds, "open_rows", opened)
     with pytest.raises(ValueError, match=message):
         run(dataset, "repeat")
 
