@@ -22,6 +22,7 @@ _RAY_ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_prestart_worker_first_driver": "0",
+    "RAY_raylet_start_wait_time_s": "120",  # on a busy machine thirty are not enough
 }
 
 _NEEDED_LATER = ("pandas", "scipy.stats", "matplotlib.figure")
