@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from harness.datasets.encoding import encode_categories, encode_sequence
 from harness.datasets.interactions import cold_start_contents
+from harness.datasets.item_descriptions import ItemDescription
 from harness.datasets.prepared import PreparedDataset, SplitSchema
 from harness.datasets.writing import Contents, write_prepared
 
@@ -78,6 +80,7 @@ def write_small_sequences(
     items: int = 40,
     history_length: int = 10,
     noise: float = 0.1,
+    described_items: Sequence[ItemDescription] = (),
 ) -> PreparedDataset:
     """Write a next-item dataset, users split 8:1:1, named as the folder.
 
@@ -108,5 +111,6 @@ def write_small_sequences(
         users=users,
         history_length=history_length,
         note="generated",
+        described_items=described_items,
     )
     return write_prepared(folder, contents, name=folder.name, version=1, inputs=())
