@@ -7,8 +7,12 @@ from trainables.next_item.full_softmax import full_softmax_loss
 
 
 @pytest.mark.parametrize("chunk_scores", [1, 3 * 40, 2**19], ids=["row by row", "three rows", "at once"])
-def test_equals_torchs_cross_entropy_with_its_gradients(monkeypatch: pytest.MonkeyPatch, chunk_scores: int) -> None:
+@pytest.mark.parametrize("block_items", [7, 2048])
+def test_equals_torchs_cross_entropy_with_its_gradients(
+    monkeypatch: pytest.MonkeyPatch, chunk_scores: int, block_items: int
+) -> None:
     monkeypatch.setattr(full_softmax, "CHUNK_SCORES", chunk_scores)
+    monkeypatch.setattr(full_softmax, "BLOCK_ITEMS", block_items)
     torch.manual_seed(0)
     state_BD, item_ID = torch.randn(7, 5, requires_grad=True), torch.randn(40, 5, requires_grad=True)
     target_B = torch.randint(0, 40, (7,), dtype=torch.int32)
