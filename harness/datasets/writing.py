@@ -81,20 +81,31 @@ def write_prepared(
         splits=dict(contents.splits),
         facts=dict(contents.facts),
     )
-    partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.partial")
-    try:
-        partial.mkdir(parents=True)
+    with whole_folder(folder) as partial:
         for table, columns in contents.tables.items():
             write_table(partial / f"{table}.parquet", columns)
         if contents.described_items:
             write_descriptions(partial / DESCRIPTIONS, contents.described_items)
         (partial / "schema.json").write_text(schema.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    return PreparedDataset(folder, schema)
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """Give an empty folder to fill, which takes the place of `folder` once the body has ended without an error.
+
+    Raises:
+        DataError: the disk is full or the folder cannot be written; nothing is left behind.
+    """
+    partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.partial")
+    try:
+        partial.mkdir(parents=True)
+        yield partial
         replace_folder(partial, folder)
     except OSError as error:
         raise DataError(f"{folder}: cannot be written ({error.strerror or error}); nothing was kept") from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    return PreparedDataset(folder, schema)
 
 
 def written_once(folder: Path, write: Callable[[Path], None], what: str) -> None:

@@ -6,8 +6,6 @@ data root, MovieLens-1M is prepared from `$DIFFBENCH_DATA` into a temporary fold
 
 from __future__ import annotations
 
-import sys
-import tempfile
 import time
 from collections.abc import Callable
 from itertools import islice
@@ -20,6 +18,7 @@ from torch import Tensor
 from harness.datasets import catalog
 from harness.datasets.prepared import PreparedDataset
 from harness.feed import open_rows
+from tests.benchmarks.data_root import with_data_root
 from trainables.cold_start.csdm import CSDM
 from trainables.cold_start.generator import EmbeddingGenerator, PreparedBatch
 from trainables.cold_start.training import training_only
@@ -69,8 +68,4 @@ def main(data_root: Path) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        main(Path(sys.argv[1]))
-    else:
-        with tempfile.TemporaryDirectory() as folder:
-            main(Path(folder))
+    with_data_root(main)

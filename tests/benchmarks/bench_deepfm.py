@@ -6,8 +6,6 @@ Run as `python -m tests.benchmarks.bench_deepfm [data root]`; without a data roo
 
 from __future__ import annotations
 
-import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -16,6 +14,7 @@ import torch
 from harness.datasets import catalog
 from harness.datasets.prepared import PreparedDataset
 from harness.feed import open_rows
+from tests.benchmarks.data_root import with_data_root
 from trainables.cold_start.bare import BareBackbone
 from trainables.ctr.deepfm import DeepFM
 
@@ -46,8 +45,4 @@ def main(data_root: Path) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        main(Path(sys.argv[1]))
-    else:
-        with tempfile.TemporaryDirectory() as folder:
-            main(Path(folder))
+    with_data_root(main)

@@ -7,8 +7,6 @@ Run as `python -m tests.benchmarks.bench_dgenctr [data root]`; without a data ro
 from __future__ import annotations
 
 import itertools
-import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +18,7 @@ from torch import Tensor
 from harness.datasets import catalog
 from harness.datasets.prepared import PreparedDataset
 from harness.feed import open_rows
+from tests.benchmarks.data_root import with_data_root
 from trainables.base import CtrBatch
 from trainables.ctr.dcn import DCN
 from trainables.ctr.deepfm import DeepFM
@@ -86,8 +85,4 @@ def main(data_root: Path) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        main(Path(sys.argv[1]))
-    else:
-        with tempfile.TemporaryDirectory() as folder:
-            main(Path(folder))
+    with_data_root(main)

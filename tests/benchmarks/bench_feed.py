@@ -6,8 +6,6 @@ Run as `python -m tests.benchmarks.bench_feed [data root]`; without a data root,
 
 from __future__ import annotations
 
-import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -15,6 +13,7 @@ import torch
 
 from harness.datasets import catalog
 from harness.feed import open_rows
+from tests.benchmarks.data_root import with_data_root
 
 BATCH_SIZES = (2048, 8192)
 EPOCHS = 4
@@ -40,8 +39,4 @@ def main(data_root: Path) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        main(Path(sys.argv[1]))
-    else:
-        with tempfile.TemporaryDirectory() as folder:
-            main(Path(folder))
+    with_data_root(main)

@@ -10,9 +10,7 @@ number of blocks, ranges or nodes.
 
 from __future__ import annotations
 
-import shutil
 import time
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,7 +43,7 @@ from harness.datasets.large.tasks import call, call_one, get, ray_for_data, task
 from harness.datasets.large.vocabularies import UserReport, answer_users, join_users, rank_values, send_values
 from harness.datasets.prepared import SYNTHETIC, InputFile, PreparedDataset, Schema
 from harness.datasets.raw import Say
-from harness.datasets.writing import replace_folder
+from harness.datasets.writing import whole_folder
 from harness.errors import DataError
 
 _SAMPLES, _SAMPLE_BYTES = 64, 1 << 15
@@ -81,11 +79,9 @@ def prepare_large(
     Raises:
         DataError: a raw file cannot be read or has too many malformed lines, or the folder cannot be written.
     """
-    partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.partial")
     about = read_synthetic(raw)
-    try:
+    with whole_folder(folder) as partial:
         row_bytes = (raw / dataset.rows.file).stat().st_size
-        partial.mkdir(parents=True)
         with ray_for_data(address, object_store_bytes(row_bytes)):
             preparation = _Preparation(dataset, raw, say, malformed_share, sizes or sizes_for(row_bytes))
             schema = preparation.write(partial)
@@ -95,11 +91,6 @@ def prepare_large(
         update = {"synthetic": about is not None, "note": _note(dataset, schema, about), "facts": facts}
         schema = schema.model_copy(update={**update, "inputs": tuple(inputs)})
         (partial / "schema.json").write_text(schema.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        replace_folder(partial, folder)
-    except OSError as error:
-        raise DataError(f"{folder}: cannot be written ({error.strerror or error}); nothing was kept") from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return PreparedDataset(folder, schema)
 
 
