@@ -42,9 +42,6 @@ _TUNE_ENVIRONMENT = {
     "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
 }
 
-TRIES = 3
-"""How often a trial is begun whose process or node dies; what a trial raises is in its record, and not tried again."""
-
 Watch = Callable[[Schedule], None]
 """Called whenever the schedule may have changed: a progress display."""
 
@@ -83,7 +80,6 @@ def run_sweep(schedule: Schedule, places: Places, capacity: Capacity, watch: Wat
             name="sweep",
             verbose=0,
             callbacks=[StepWatcher(lambda: watch(schedule))],
-            failure_config=tune.FailureConfig(max_failures=TRIES - 1),
         ),
     )
     try:

@@ -7,6 +7,7 @@ takes anything into its pickle.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -25,6 +26,9 @@ from harness.trial import failed_record
 TRIAL_OF_WORKERS_CPUS = 0.01
 """What the process of a trial takes that only waits for its workers."""
 
+TRIES = 3
+"""How often a trial is begun whose process or node dies; what a trial raises is in its record, and not tried again."""
+
 KILLED = "the process that ran it was killed (out of memory, or from outside)"
 
 
@@ -41,6 +45,8 @@ class ScheduleSearcher(Searcher):
         self._places = places
         self._slots, self._capacity = slots, capacity
         self._held: Job | None = None
+        self._again: list[Job] = []
+        self._tries: Counter[str] = Counter()
         self._store = Store(places.store)
         self._jobs: dict[str, Job] = {}
 
@@ -49,7 +55,7 @@ class ScheduleSearcher(Searcher):
         if self.problem:
             return Searcher.FINISHED
         try:
-            job = self._held or self._schedule.next_job()
+            job = self._held or (self._again.pop(0) if self._again else self._schedule.next_job())
         except StoreError as error:
             self.problem = str(error)
             return Searcher.FINISHED
@@ -89,7 +95,10 @@ class ScheduleSearcher(Searcher):
         return streamed_cpus(spec.workers, spec.threads) if spec.feed == "stream" else self._slots.cpus
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Take the trial's record from the store; a trial whose process died gets one here."""
+        """Take the trial's record from the store; one whose process died is begun again, or gets its record here.
+
+        Tune's own recovery is not enough: it gives a trial up at once whose process dies before it has started.
+        """
         job = self._jobs.pop(trial_id, None)
         if job is None:
             return
@@ -99,6 +108,10 @@ class ScheduleSearcher(Searcher):
         try:
             record = self._store.record(job.spec.id)
             if record is None:
+                self._tries[job.spec.id] += 1
+                if self._tries[job.spec.id] < TRIES:
+                    self._again.append(job)
+                    return
                 record = self._store.write(failed_record(job.spec, KILLED), {})
         except StoreError as problem:
             self.problem = str(problem)

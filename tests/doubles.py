@@ -102,6 +102,20 @@ class KillsItself(LastItem):
         return super().loss(batch)
 
 
+class IsToldToLeave(LastItem):
+    """Is sent SIGTERM, as by a cluster that takes a node away; from the second time on it learns."""
+
+    def __init__(self, items: int, history_length: int, *, folder: str) -> None:
+        super().__init__(items, history_length)
+        self.told = Path(folder) / "told"
+
+    def prepare(self, train: SequenceSource) -> None:
+        if not self.told.exists():
+            self.told.touch()
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5.0)
+
+
 class Sleeps(LastItem):
     def __init__(self, items: int, history_length: int, *, seconds: NonNegativeFloat = 1.0) -> None:
         super().__init__(items, history_length)

@@ -141,6 +141,7 @@ def small_next_item(folder: Path, **keys: Any) -> SmallTable:
         "nan_loss": "NanLoss",
         "nan_scores": "NanScores",
         "kills_itself": "KillsItself",
+        "is_told_to_leave": "IsToldToLeave",
         "sleeps": "Sleeps",
         "reads_test_data": "ReadsTestData",
         "lacks_scores": "LacksScores",

@@ -20,12 +20,14 @@ COMMAND = [sys.executable, "-m", "harness", "run", TABLE, "--cpus", "2"]
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> SmallTable:
+    folder = tmp_path_factory.mktemp("sweep")
     rows = [
         {"name": "Killed", "method": "kills_itself"},
+        {"name": "Told", "method": "is_told_to_leave", "parameters": {"folder": str(folder)}},
         {"name": "Raises", "method": "raises"},
         {"name": "Last", "method": "last_item", "parameters": {"learning_rate": 0.1, "size": 4}},
     ]
-    small = small_next_item(tmp_path_factory.mktemp("sweep"), rows=rows, seeds=[0, 1])
+    small = small_next_item(folder, rows=rows, seeds=[0, 1])
     (small.places.results / TABLE / "published.csv").write_text("dataset,row,metric,value,flag\n")
     return small
 
@@ -50,6 +52,7 @@ def test_dead_and_failing_trials_are_recorded_and_do_not_stop_the_others(small: 
     assert [record.error for record in rows["Killed"]] == [KILLED] * 2
     assert all("RuntimeError: the first line and the second" in record.error for record in rows["Raises"])
     assert [record.status for record in rows["Last"]] == ["finished"] * 2
+    assert [record.error for record in rows["Told"]] == [""] * 2, "a process that is told to leave leaves its trial"
     assert "failed" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
 
