@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, PydanticUserError, TypeAdapter, Vali
 
 from harness.errors import InputError, did_you_mean
 from harness.specs import FeedKind, Method, Parameters, TrialSpec, Value
+from harness.stream_plan import ORDER_VERSION
 from harness.table_specs import Row
 from harness.tasks import load_task
 from harness.tasks.context import Component, Task
@@ -254,13 +255,14 @@ def trial_spec(
         raise InputError(f"row {row.name!r} has no method: it is published only")
     task = load_task(task_name)
     resolved = resolve(task, catalog.find(row.method), parameters, catalog, start)
+    order = {"stream_order": ORDER_VERSION} if feed == "stream" else {}
     return TrialSpec(
         task=task_name,
         dataset=dataset,
         dataset_hash=dataset_hash,
         method=row.method,
         parameters=resolved.parameters,
-        versions=dict(sorted(resolved.versions.items())),
+        versions=dict(sorted((resolved.versions | order).items())),
         seed=seed,
         threads=threads,
         purpose=purpose,

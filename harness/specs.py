@@ -116,9 +116,9 @@ class TrialSpec(Strict):
     """One trial: the unit of work.
 
     `parameters` hold only what does not stand at its default; `backbone: deepfm` names a component and
-    `backbone.dropout` a parameter of it. `versions` are those of the task, the method and its components. A stream's
-    rows come in an order of their own, and several workers draw their own random numbers, so both are part of what a
-    trial is, where they are not the default.
+    `backbone.dropout` a parameter of it. `versions` are those of the task, the method and its components, and of a
+    stream's order. A stream's rows come in an order of their own, and several workers draw their own random numbers,
+    so both are part of what a trial is, where they are not the default.
     """
 
     task: str

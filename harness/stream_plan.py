@@ -1,16 +1,18 @@
-"""The order in which a split streams: which rows of which row groups, cut into windows whose rows are permuted.
+"""The order in which a split streams: which rows of which row groups, cut into lanes and windows, their rows permuted.
 
-An epoch's plan follows from the seed and a worker's share alone: row groups are permuted whole, the sequence of all
-their rows is cut into one piece for each worker, and a piece into windows of some row groups, in each of which the rows
-are permuted. So the order does not depend on who reads, nor on how many windows are read at a time, and a worker that
-starts again leaves out the plan's beginning.
+An epoch's plan follows from the seed and the batch size: row groups are permuted whole, the sequence of all their rows
+is cut into a few equal lanes, and a lane into windows of some row groups, in each of which the rows are permuted. A
+batch is made of its part of every lane, and a worker takes neighbouring lanes. So a batch has the same rows whether
+one, two or four workers share it, whoever reads, and however many windows are read at a time; and a worker that starts
+again leaves out the plan's beginning.
 
-Legend: G row groups of a split, R rows of a window, C columns of a packed row.
+Legend: G row groups of a split, E batches of an epoch, R rows of a window, C columns of a packed row.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,20 +22,31 @@ from numpy.typing import NDArray
 from harness.datasets.parts import read_groups, rows_of_groups
 from harness.seeding import derive_seed
 
-ROWS_OF_WINDOW = 262_144
-"""A window ends with the row group in which it reaches this size: four full ones."""
+ORDER_VERSION = 2
+"""Raised whenever rows would come in another order, and so the numbers of streamed trials would change."""
+
+LANES = 4
+"""Lanes of an epoch, where the number of workers divides them: one, two and four do, and a batch has four row groups'
+rows. More lanes would mix more, and hold more windows in memory: each lane one."""
+
+ROWS_OF_WINDOW = 65_536
+"""A window ends with the row group in which it reaches this size: a full one, and what lies before it in its lane."""
 
 
 @dataclass(frozen=True)
 class Share:
-    """Which worker's part of every batch: `rank` counts from 0."""
+    """Which worker's, or which lane's, part of the rows: `rank` counts from 0."""
 
     rank: int = 0
     workers: int = 1
 
+    def before(self, rows: int) -> int:
+        """Return how many of so many rows are of the workers before this one."""
+        return rows * self.rank // self.workers
+
     def part(self, rows: int) -> int:
-        """Return how many of a batch's rows are this worker's; the parts of all workers add up."""
-        return rows * (self.rank + 1) // self.workers - rows * self.rank // self.workers
+        """Return how many of so many rows are this worker's; the parts of all workers add up."""
+        return rows * (self.rank + 1) // self.workers - self.before(rows)
 
 
 WHOLE = Share()
@@ -92,6 +105,19 @@ class Window:
         return rows_RC.take(np.random.default_rng(self.seed).permutation(len(rows_RC)), axis=0)
 
 
+@dataclass(frozen=True)
+class Lane:
+    """A piece of an epoch's sequence of rows, of which every batch has its part.
+
+    Its windows follow one another; the first `left_out` rows of the first one are not wanted. `part_E` are the rows
+    that each batch takes.
+    """
+
+    windows: tuple[Window, ...]
+    left_out: int
+    part_E: tuple[int, ...]
+
+
 def groups_of(files: Sequence[Path]) -> tuple[Group, ...]:
     """Return the row groups of these files, in their order.
 
@@ -101,39 +127,75 @@ def groups_of(files: Sequence[Path]) -> tuple[Group, ...]:
     return tuple(Group(path, number, rows) for path in files for number, rows in enumerate(rows_of_groups(path)))
 
 
-def batch_sizes(rows: int, batch_size: int, share: Share, *, in_step: bool) -> list[int]:
-    """Return the rows of each of a worker's batches, of an epoch over this many rows of all workers.
+def lanes_of(workers: int) -> int:
+    """Return into how many lanes an epoch is cut: `LANES`, or the next number above that the workers divide.
 
-    Where workers go in step, each batch of `batch_size` rows is divided among them, so that all have the same number of
-    batches; a last batch of fewer than two rows a worker is left out, BatchNorm having no variance of one. Otherwise a
-    worker cuts its part of the rows by itself. A single worker gets all rows in either case.
+    In the latter case, batches have other rows than those of one worker.
     """
-    if share.workers == 1 or not in_step:
-        own = share.part(rows)
-        return [min(batch_size, own - first) for first in range(0, own, batch_size)]
-    whole = [min(batch_size, rows - first) for first in range(0, rows, batch_size)]
-    return [share.part(size) for size in whole if size >= 2 * share.workers]
+    return -(-LANES // workers) * workers
 
 
-def epoch_windows(groups: Sequence[Group], seed: int | None, first: int, after: int) -> list[Window]:
-    """Return the windows over the rows `first` to `after` of an epoch's sequence of rows."""
-    order_G = np.arange(len(groups)) if seed is None else np.random.default_rng(seed).permutation(len(groups))
+def epoch_lanes(groups: Sequence[Group], batch_size: int, seed: int | None, share: Share, skip: int = 0) -> list[Lane]:
+    """Return what a worker reads in an epoch after its first `skip` batches.
+
+    With a seed, each batch of `batch_size` rows is divided among all lanes, and so among the workers, which have the
+    same number of batches. Several workers leave out a last batch of fewer than two rows a worker, BatchNorm having no
+    variance of one; a single worker gets all rows. Without a seed, a worker has one lane, its part of the rows in
+    stored order, and cuts it into batches by itself.
+    """
+    rows = sum(group.rows for group in groups)
+    if seed is None:
+        first, own = share.before(rows), share.part(rows)
+        full, last = divmod(own, batch_size)
+        windows = _windows(groups, first, first + own, lambda number: None)
+        return [_lane(windows, [batch_size] * full + [last] * (last > 0), skip)]
+    order_G = np.random.default_rng(seed).permutation(len(groups))
+    permuted = [groups[place] for place in order_G]
+    full, last = divmod(rows, batch_size)
+    has_last = last > 0 and (share.workers == 1 or last >= 2 * share.workers)
+    count = lanes_of(share.workers)
+    lanes = []
+    for number in range(share.before(count), share.before(count) + share.part(count)):
+        lane = Share(number, count)
+        first = full * lane.before(batch_size) + lane.before(last)
+        after = first + full * lane.part(batch_size) + lane.part(last)
+        windows = _windows(permuted, first, after, functools.partial(derive_seed, seed, "window", number))
+        lanes.append(_lane(windows, [lane.part(batch_size)] * full + [lane.part(last)] * has_last, skip))
+    return lanes
+
+
+def in_order_of_need(lanes: Sequence[Lane]) -> list[tuple[int, Window]]:
+    """Return the windows that batches take rows of, each with its lane's place, in the order of their first rows."""
+    needed: list[tuple[int, int, Window]] = []
+    for place, lane in enumerate(lanes):
+        taken_E = np.cumsum(lane.part_E)
+        begin = -lane.left_out
+        for window in lane.windows:
+            batch = int(np.searchsorted(taken_E, max(begin, 0), side="right"))
+            if batch < len(lane.part_E):
+                needed.append((batch, place, window))
+            begin += window.rows
+    return [(place, window) for _, place, window in sorted(needed, key=lambda entry: entry[:2])]
+
+
+def _lane(windows: list[Window], part_E: list[int], skip: int) -> Lane:
+    """Return a lane without the windows that lie in its first `skip` batches."""
+    behind = sum(part_E[:skip])
+    while windows and behind >= windows[0].rows:
+        behind -= windows.pop(0).rows
+    return Lane(tuple(windows), behind, tuple(part_E[skip:]))
+
+
+def _windows(groups: Sequence[Group], first: int, after: int, seed_of: Callable[[int], int | None]) -> list[Window]:
+    """Return the windows over the rows `first` to `after` of a sequence of row groups; `seed_of` takes their number."""
     windows: list[Window] = []
     pieces: list[Piece] = []
-    for piece in _pieces([groups[place] for place in order_G], first, after):
+    for piece in _pieces(groups, first, after):
         pieces.append(piece)
         if sum(gathered.rows for gathered in pieces) >= ROWS_OF_WINDOW:
-            windows.append(_window(pieces, seed, first, len(windows)))
+            windows.append(Window(tuple(pieces), seed_of(len(windows))))
             pieces = []
-    return [*windows, _window(pieces, seed, first, len(windows))] if pieces else windows
-
-
-def without_beginning(windows: Sequence[Window], rows: int) -> tuple[list[Window], int]:
-    """Leave out the windows that lie in the first `rows` rows; return the others, and the rows to leave out of them."""
-    left = list(windows)
-    while left and rows >= left[0].rows:
-        rows -= left.pop(0).rows
-    return left, rows
+    return [*windows, Window(tuple(pieces), seed_of(len(windows)))] if pieces else windows
 
 
 def _pieces(groups: Sequence[Group], first: int, after: int) -> Iterator[Piece]:
@@ -143,7 +205,3 @@ def _pieces(groups: Sequence[Group], first: int, after: int) -> Iterator[Piece]:
         if low < high:
             yield Piece(group, low, high)
         start += group.rows
-
-
-def _window(pieces: Sequence[Piece], seed: int | None, first: int, number: int) -> Window:
-    return Window(tuple(pieces), None if seed is None else derive_seed(seed, "window", first, number))

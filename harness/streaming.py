@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +24,7 @@ from harness.errors import DataError, InputError
 from harness.feed import COUNT, ITEM_ID, check_split
 from harness.packed_columns import LABEL, joined_columns
 from harness.specs import Purpose
-from harness.stream_plan import WHOLE, Group, Share, Window, batch_sizes, epoch_windows, groups_of, without_beginning
+from harness.stream_plan import WHOLE, Group, Lane, Share, Window, epoch_lanes, groups_of, in_order_of_need
 from trainables.base import CtrBatch, ItemTable
 
 LARGEST_COUNT = "largest_count"
@@ -156,10 +157,10 @@ class StreamedRows:
     def batches(self, batch_size: int, *, shuffle_seed: int | None = None, skip: int = 0) -> Iterator[CtrBatch]:
         """Yield this worker's part of all batches but the first `skip`; in stored order without a seed.
 
-        With a seed, all workers yield the same number of batches. The order depends on the seed and the share alone.
+        With a seed, all workers yield the same number of batches, and a batch of all workers has the rows that the seed
+        and the batch size say, see `harness.stream_plan`.
         """
-        rows = self._cut(batch_size, shuffle_seed, skip, in_step=shuffle_seed is not None)
-        return (self._batch(rows_BC) for rows_BC in rows)
+        return (self._batch(rows_BC) for rows_BC in self._cut(batch_size, shuffle_seed, skip))
 
     def distinct_items(self) -> Tensor:
         """Return the ids of the items that occur here, ascending, int64 [M]."""
@@ -179,18 +180,14 @@ class StreamedRows:
         return first, second, third, fourth
 
     def _cut(
-        self, batch_size: int, seed: int | None, skip: int, *, in_step: bool, quarter: int = 0, quarters: int = 1
+        self, batch_size: int, seed: int | None, skip: int, quarter: int = 0, quarters: int = 1
     ) -> Iterator[NDArray[np.int32]]:
         """Yield the batches as matrices of their own [B, C], the columns of one quarter of a stored row."""
-        lower = [Share(rank, self._share.workers) for rank in range(self._share.rank)]
-        first = sum(sum(batch_sizes(len(self), batch_size, share, in_step=in_step)) for share in lower)
-        sizes = batch_sizes(len(self), batch_size, self._share, in_step=in_step)
-        windows = epoch_windows(self._groups, seed, first, first + sum(sizes))
-        windows, place = without_beginning(windows, sum(sizes[:skip]))
+        lanes = epoch_lanes(self._groups, batch_size, seed, self._share, skip)
+        windows = in_order_of_need(lanes)
         width = self._columns.width
-        yield from _batches(
-            self._read(windows, width * quarters), sizes[skip:], place, slice(quarter * width, (quarter + 1) * width)
-        )
+        matrices = self._read([window for _, window in windows], width * quarters)
+        yield from _batches(lanes, windows, matrices, slice(quarter * width, (quarter + 1) * width))
 
     def _batch(self, rows_BC: NDArray[np.int32]) -> CtrBatch:
         columns = self._columns.views(rows_BC)
@@ -210,27 +207,68 @@ class _Quarter(StreamedRows):
     def batches(self, batch_size: int, *, shuffle_seed: int | None = None, skip: int = 0) -> Iterator[CtrBatch]:
         """Yield this worker's part of all batches but the first `skip`, in one order for all four quarters.
 
-        Workers go in step. Another seed shuffles all quarters alike, too.
+        Workers go in step. Another seed or batch size shuffles all quarters alike, too.
         """
         seed = self._seed if shuffle_seed is None else shuffle_seed
-        rows = self._cut(batch_size, seed, skip, in_step=True, quarter=self._quarter, quarters=4)
+        rows = self._cut(batch_size, seed, skip, self._quarter, quarters=4)
         return (self._batch(rows_BC) for rows_BC in rows)
 
 
 def _batches(
-    matrices: Iterator[NDArray[np.int32]], sizes: Sequence[int], place: int, columns: slice
+    lanes: Sequence[Lane],
+    windows: Sequence[tuple[int, Window]],
+    matrices: Iterator[NDArray[np.int32]],
+    columns: slice,
 ) -> Iterator[NDArray[np.int32]]:
-    """Cut matrices into batches of these sizes, beginning at row `place`; each is a copy, its matrix can go."""
+    """Yield each batch with its part of every lane; it is a copy, so that matrices can go once they are used up."""
     source: Any = matrices
     with contextlib.closing(source):
+        waiting = _Waiting(lanes, windows, matrices)
+        for parts in zip(*(lane.part_E for lane in lanes), strict=True):
+            batch_BC = np.empty((sum(parts), columns.stop - columns.start), dtype=np.int32)
+            place = 0
+            for lane, part in enumerate(parts):
+                after = place + part
+                while place < after:
+                    taken = waiting.take(lane, after - place)
+                    batch_BC[place : place + len(taken)] = taken[:, columns]
+                    place += len(taken)
+            yield batch_BC
+
+
+class _Waiting:
+    """The rows of each lane that have been read and are in no batch yet: about one window each."""
+
+    def __init__(
+        self, lanes: Sequence[Lane], windows: Sequence[tuple[int, Window]], matrices: Iterator[NDArray[np.int32]]
+    ) -> None:
+        self._left_out = [lane.left_out for lane in lanes]
+        self._rows: list[deque[NDArray[np.int32]]] = [deque() for _ in lanes]
+        self._arriving = self._arrivals(windows, matrices)
+
+    def take(self, lane: int, rows: int) -> NDArray[np.int32]:
+        """Take the next rows of a lane, one at least and at most so many; read on until there are some."""
+        while not self._rows[lane]:
+            other, arrived = next(self._arriving)
+            self._rows[other].append(arrived)
+        first = self._rows[lane].popleft()
+        if len(first) > rows:
+            self._rows[lane].appendleft(first[rows:])
+        return first[:rows]
+
+    def _arrivals(
+        self, windows: Sequence[tuple[int, Window]], matrices: Iterator[NDArray[np.int32]]
+    ) -> Iterator[tuple[int, NDArray[np.int32]]]:
+        """Yield what is read, cut where windows end, each piece with its lane; rows that are left out do not appear."""
         matrix = np.empty((0, 0), dtype=np.int32)
-        for size in sizes:
-            parts: list[NDArray[np.int32]] = []
-            while size:
-                while place >= len(matrix):
-                    place -= len(matrix)
+        for lane, window in windows:
+            rows = window.rows
+            while rows:
+                if not len(matrix):
                     matrix = next(matrices)
-                part = matrix[place : place + size, columns]
-                parts.append(part)
-                place, size = place + len(part), size - len(part)
-            yield parts[0].copy() if len(parts) == 1 else np.concatenate(parts)
+                piece, matrix = matrix[:rows], matrix[rows:]
+                rows -= len(piece)
+                wanted = piece[self._left_out[lane] :]
+                self._left_out[lane] -= len(piece) - len(wanted)
+                if len(wanted):
+                    yield lane, wanted

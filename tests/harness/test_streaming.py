@@ -21,7 +21,7 @@ from harness.errors import DataError, InputError, TestDataError
 from harness.feed import open_rows
 from harness.feeds import Feed, chosen_feed
 from harness.resident_parts import ResidentParts
-from harness.stream_plan import Share, Window
+from harness.stream_plan import LANES, Group, Share, Window, epoch_lanes
 from harness.streamed_tables import in_parts
 from harness.streaming import StreamedRows, open_stream, read_here
 from trainables.base import CtrBatch, RowSource
@@ -42,7 +42,7 @@ def parts(tables: PreparedDataset) -> PreparedDataset:
 
 @pytest.fixture(autouse=True)
 def _small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream_plan, "ROWS_OF_WINDOW", 250)
+    monkeypatch.setattr(stream_plan, "ROWS_OF_WINDOW", 100)
 
 
 def joined(batches: Iterator[CtrBatch]) -> dict[str, NDArray[Any]]:
@@ -106,13 +106,14 @@ def test_quarters_are_those_of_the_resident_feed_and_stay_aligned(
         assert joined(again.batches(50))["item_id"].tolist() != items[0]
 
 
-def test_the_order_follows_from_the_seed_alone(parts: PreparedDataset) -> None:
+def test_the_order_follows_from_the_seed_and_the_batch_size(parts: PreparedDataset) -> None:
     def order(seed: int, batch_size: int = 64) -> list[tuple[float, ...]]:
         return as_rows(open_stream(parts, "base", "repeat").batches(batch_size, shuffle_seed=seed))
 
     state = torch.get_rng_state()
-    assert order(3) == order(3) == order(3, batch_size=999)
+    assert order(3) == order(3)
     assert order(3) != order(4)
+    assert sorted(order(3)) == sorted(order(3, batch_size=999)) == sorted(order(4))
     assert torch.equal(state, torch.get_rng_state())
 
 
@@ -136,7 +137,9 @@ def test_neighbours_of_the_stored_order_are_shuffled_apart(parts: PreparedDatase
     steps = np.abs(np.diff(shuffled))
     assert np.mean(steps == 1) < 0.05
     groups = np.array(shuffled) // 100
-    assert 1 < len(set(groups[:250].tolist())) <= 6 < len(set(groups.tolist())), "a window has a few row groups' rows"
+    first = set(groups[:64].tolist())
+    assert LANES <= len(first) <= 2 * LANES, "a batch has the rows of every lane's window, of one or two row groups"
+    assert len(set(groups.tolist())) > 2 * LANES
 
 
 @pytest.mark.parametrize("skip", [1, 7, 12, 10**6])
@@ -147,20 +150,53 @@ def test_skipped_batches_are_the_first_ones(tables: PreparedDataset, parts: Prep
         assert [batch.label_B.tolist() for batch in source.batches(64, shuffle_seed=3, skip=skip)] == whole[skip:]
 
 
-@pytest.mark.parametrize("workers", [2, 3])
+def batches_of_workers(dataset: PreparedDataset, workers: int, quarter: int | None = None) -> list[list[CtrBatch]]:
+    """Return the batches of 64 rows of every worker, of `base` or of a quarter of it."""
+    shares = [open_stream(dataset, "base", "repeat", share=Share(rank, workers)) for rank in range(workers)]
+    sources = [share if quarter is None else share.item_quarters(1)[quarter] for share in shares]
+    return [list(source.batches(64, shuffle_seed=3)) for source in sources]
+
+
+@pytest.mark.parametrize("quarter", [None, 0, 2])
+@pytest.mark.parametrize("workers", [2, 4])
+def test_a_batch_has_the_same_rows_whoever_shares_it(parts: PreparedDataset, workers: int, quarter: int | None) -> None:
+    (alone,) = batches_of_workers(parts, 1, quarter)
+    found = batches_of_workers(parts, workers, quarter)
+    assert len(alone) > 5
+    for number, batch in enumerate(alone):
+        assert as_rows(iter(own[number] for own in found)) == as_rows(iter([batch]))
+    assert {len(own) for own in found} == {len(alone)}
+
+
+@pytest.mark.parametrize("workers", [2, 3, 4, 5, 8])
 def test_workers_share_every_batch_of_an_epoch(parts: PreparedDataset, workers: int) -> None:
-    shares = [open_stream(parts, "base", "repeat", share=Share(rank, workers)) for rank in range(workers)]
-    found = [list(share.batches(64, shuffle_seed=3)) for share in shares]
+    found = batches_of_workers(parts, workers)
     assert len({len(batches) for batches in found}) == 1
-    sizes = np.array([[len(batch) for batch in batches] for batches in found]).sum(axis=0)
-    assert set(sizes[:-1].tolist()) == {64}
+    sizes = np.array([[len(batch) for batch in batches] for batches in found])
+    assert set(sizes.sum(axis=0)[:-1].tolist()) == {64}
+    assert sizes.min() >= 2 and np.ptp(sizes, axis=0).max() <= 1
     whole = as_rows(open_stream(parts, "base", "repeat").batches(64))
     together = [row for batches in found for row in as_rows(iter(batches))]
     left_out = len(whole) - len(together)
     assert left_out in (0, len(whole) % 64) and left_out < 2 * workers
     assert len(set(together)) == len(together) and set(together) <= set(whole)
-    quarters = [list(share.item_quarters(1)[2].batches(64)) for share in shares]
-    assert len({len(batches) for batches in quarters}) == 1
+    assert len({len(batches) for batches in batches_of_workers(parts, workers, 2)}) == 1
+
+
+@pytest.mark.parametrize(("rows", "batch_size"), [(1, 8), (7, 8), (130, 64), (1000, 3), (1003, 100), (999, 2)])
+def test_lanes_cover_an_epoch_whatever_its_batches(rows: int, batch_size: int) -> None:
+    groups = [Group(Path("part"), number, min(100, rows - first)) for number, first in enumerate(range(0, rows, 100))]
+    for workers in (1, 2, 3):
+        sizes, seen = [], []
+        for rank in range(workers):
+            lanes = epoch_lanes(groups, batch_size, 5, Share(rank, workers))
+            sizes.append(np.sum([lane.part_E for lane in lanes], axis=0))
+            for lane in lanes:
+                pieces = [piece for window in lane.windows for piece in window.pieces]
+                seen += [(piece.group.number, row) for piece in pieces for row in range(piece.first, piece.after)]
+        assert len(set(seen)) == len(seen) == rows
+        last = rows % batch_size
+        assert rows - int(np.sum(sizes)) == (last if workers > 1 and last < 2 * workers else 0)
 
 
 def test_workers_score_every_row_once(parts: PreparedDataset) -> None:

@@ -12,6 +12,7 @@ from harness.methods import MethodCatalog, trial_spec
 from harness.places import places
 from harness.record import TrialResult
 from harness.specs import FeedKind, Parameters, TrialSpec
+from harness.stream_plan import ORDER_VERSION
 from harness.table_specs import Row
 from harness.trial import ROWS_SEEN, run_trial
 from harness.trial_checkpoints import TrialCheckpoints
@@ -132,3 +133,4 @@ def test_streamed_and_resident_trials_are_different_trials(dataset: PreparedData
     assert resident.id != stream.id != stream.model_copy(update={"workers": 2}).id
     before = resident.model_dump(mode="json", exclude={"feed", "workers"})
     assert TrialSpec.model_validate(before).id == resident.id
+    assert stream.versions == resident.versions | {"stream_order": ORDER_VERSION}, "another order is another trial"
