@@ -29,8 +29,8 @@ LANES = 4
 """Lanes of an epoch, where the number of workers divides them: one, two and four do, and a batch has four row groups'
 rows. More lanes would mix more, and hold more windows in memory: each lane one."""
 
-ROWS_OF_WINDOW = 65_536
-"""A window ends with the row group in which it reaches this size: a full one, and what lies before it in its lane."""
+ROWS_OF_WINDOW = 32_768
+"""A window ends with the row group in which it reaches this size: most windows are one full row group of 65,536."""
 
 
 @dataclass(frozen=True)

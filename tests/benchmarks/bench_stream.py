@@ -1,7 +1,7 @@
 """Rows a second of the stream, the first batch of each epoch, and its memory; beside Ray Data out of the box.
 
 Eight million generated rows of 18 columns and a label go from Parquet to torch batches of 2,048, shuffled locally. Out
-of the box, Ray Data has the same values in one column each, and a shuffle buffer of a window's size.
+of the box, Ray Data has the same values in one column each, and a shuffle buffer of a block's size.
 
 Run as `python -m tests.benchmarks.bench_stream [parts]`, a part being a million rows.
 """
@@ -23,8 +23,7 @@ from harness.cluster import connected
 from harness.datasets.parts import PARTS, ROWS_OF_GROUP, ROWS_OF_PART, write_part
 from harness.datasets.prepared import FieldSchema, PreparedDataset, Schema, SplitSchema
 from harness.datasets.writing import write_table
-from harness.ray_reading import read_by_ray
-from harness.stream_plan import ROWS_OF_WINDOW
+from harness.ray_reading import ROWS_OF_BLOCK, read_by_ray
 from harness.streaming import open_stream, read_here
 
 COLUMNS, BATCH_SIZE, EPOCHS = 18, 2048, 3
@@ -72,7 +71,7 @@ def _field(name: str, role: str) -> dict[str, object]:
 def _out_of_the_box(plain: Path, epoch: int) -> Iterator[int]:
     data = ray.data.read_parquet(str(plain))
     batches = data.iter_torch_batches(
-        batch_size=BATCH_SIZE, local_shuffle_buffer_size=ROWS_OF_WINDOW, local_shuffle_seed=epoch
+        batch_size=BATCH_SIZE, local_shuffle_buffer_size=ROWS_OF_BLOCK, local_shuffle_seed=epoch
     )
     return (len(batch["label"]) for batch in batches)
 
