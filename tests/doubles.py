@@ -35,9 +35,7 @@ from trainables.base import (
     no_log,
 )
 from trainables.cold_start.bare import BareBackbone
-
-KILLED_AT = "DIFFBENCH_TEST_KILLED_AT"
-"""The optimizer steps, with commas between, at which `KilledAt` kills its process; none while it is not set."""
+from trainables.workers import rank, workers
 
 SPARE = "DIFFBENCH_TEST_SPARE"
 """While this environment variable is set, `KillsItself` does not."""
@@ -219,15 +217,19 @@ class Plain(ColdStartMethod):
 
 
 class KilledAt(BareBackbone):
-    """Trains as `BareBackbone` does, and kills its process at some steps, each once: a file says that it was."""
+    """Trains as `BareBackbone` does; a file in its folder names an optimizer step at which a worker is killed, once.
+
+    Of several workers, they are killed by turns.
+    """
 
     def __init__(self, backbone: CtrModel, *, folder: str, **shared: Any) -> None:
         super().__init__(backbone, **shared)
         self.folder = Path(folder)
 
     def ctr_loss(self, batch: CtrBatch) -> dict[str, Tensor]:
-        mark = self.folder / str(self.curve.step)
-        if str(self.curve.step) in os.environ.get(KILLED_AT, "").split(",") and not mark.exists():
-            mark.touch()
+        step = self.curve.step
+        order = self.folder / str(step)
+        if step % workers() == rank() and order.exists():
+            order.unlink()
             os.kill(os.getpid(), signal.SIGKILL)
         return super().ctr_loss(batch)

@@ -17,6 +17,7 @@ from tests.benchmarks import (
     bench_deepfm,
     bench_dgenctr,
     bench_feed,
+    bench_kills,
     bench_memory,
     bench_next_item,
     bench_nodes,
@@ -37,6 +38,7 @@ def main(data_root: Path) -> None:
     bench_dgenctr.main(data_root)
     bench_next_item.main(data_root)
     bench_stream.main()
+    bench_kills.main()
     bench_sweep.main()
     bench_nodes.main()
     bench_synthesis.main()

@@ -1,70 +1,63 @@
-"""A streamed trial in a worker of Ray Train that is killed: it goes on, and gives the numbers of one that was not."""
+"""Streamed trials in workers of Ray Train: several give the numbers of one, and a killed one goes on as if nothing was.
+
+Every step leaves a checkpoint, and checkpoints are all that a new worker knows of the old one.
+"""
 
 from __future__ import annotations
 
-import shutil
+import random
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from harness.cluster import connected
-from harness.datasets.synthetic import write_small_interactions
-from harness.methods import MethodCatalog
-from harness.places import Places
-from harness.places import places as own_places
-from harness.request import Request
-from harness.schedule import Schedule
-from harness.store import CHECKPOINTS, Store
-from harness.sweep import run_here, run_sweep
-from harness.table_specs import Row, TableSpec
+from harness.cluster import Capacity, connected
+from harness.store import CHECKPOINTS
+from harness.train_workers import CHECKPOINT_SECONDS
 from harness.trial import ROWS_SEEN
-from tests.doubles import KILLED_AT
+from tests.harness.killed_table import KilledTable, killed_table
 
-METHOD = """
-name: killed_at
-title: Kills its worker
-class: "tests.doubles:KilledAt"
-version: 1
-"""
+
+@pytest.fixture(scope="module")
+def capacity() -> Iterator[Capacity]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(CHECKPOINT_SECONDS, "0")
+        with connected(cpus=2) as capacity:
+            yield capacity
 
 
 @pytest.fixture
-def places(tmp_path: Path) -> Places:
-    home = own_places()
-    spaces = tmp_path / "search_spaces"
-    shutil.copytree(home.search_spaces, spaces)
-    (spaces / "killed_at.yaml").write_text(METHOD, encoding="utf-8")
-    return Places(home.results, spaces, tmp_path / "data", str(tmp_path / "runs"), tmp_path / "tensorboard")
+def table(tmp_path: Path) -> KilledTable:
+    return killed_table(tmp_path)
 
 
-def test_a_killed_worker_goes_on_from_its_last_checkpoint(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
-    dataset = write_small_interactions(places.data / "prepared" / "small")
-    marks = places.data / "killed"
-    marks.mkdir()
-    parameters = {"backbone": "deepfm", "batch_size": 512, "epochs": 2, "folder": str(marks)}
-    table = TableSpec(
-        title="t", paper="p", kind="cells", task="cold_start", datasets=("small",), metrics=("cold/auc",),
-        seeds=(0,), feed="stream", rows=(Row(name="killed", method="killed_at", parameters=parameters),),
-    )  # fmt: skip
-    request = Request(table, {"small": dataset}, ("killed",), (0,), "tuned")
-    # Every step leaves a checkpoint, and checkpoints are all that a new worker knows of the old one.
-    monkeypatch.setenv("DIFFBENCH_CHECKPOINT_SECONDS", "0")
-    monkeypatch.setenv(KILLED_AT, "2,6")
-    schedule = Schedule(request, MethodCatalog(places.search_spaces), Store(places.store))
-    with connected(cpus=2) as capacity:
-        run_sweep(schedule, places, capacity, lambda schedule: None)
-    ((_, found),) = schedule.finished.values()
+def test_a_killed_worker_goes_on_from_its_last_checkpoint(table: KilledTable, capacity: Capacity) -> None:
+    found = table.run({"killed": (2, 6)}, capacity)["killed"]
     assert found.status == "finished", found.error
-    assert sorted(path.name for path in marks.iterdir()) == ["2", "6"], "it was not killed"
+    assert table.left("killed") == [], "it was not killed"
     assert found.spec.feed == "stream"
-    assert list((Path(places.store) / CHECKPOINTS).iterdir()) == []
+    assert list((Path(table.places.store) / CHECKPOINTS).iterdir()) == []
+    assert found.curves[ROWS_SEEN].values == [table.rows_seen]
 
-    Store(places.store).remove(found.id)
-    monkeypatch.delenv(KILLED_AT)
-    alone = Schedule(request, MethodCatalog(places.search_spaces), Store(places.store))
-    run_here(alone, places, lambda schedule: None)
-    ((_, expected),) = alone.finished.values()
-    assert found.metrics == expected.metrics
-    splits = dataset.schema.splits
-    blocks = sum(splits[f"warm_{block}"].rows for block in "abc")
-    assert found.curves[ROWS_SEEN].values == [2 * splits["base"].rows + blocks]
+    table.store.remove(found.id)
+    assert found.metrics == table.run({"killed": ()})["killed"].metrics
+
+
+def test_either_of_two_workers_is_killed_and_both_go_on(table: KilledTable, capacity: Capacity) -> None:
+    even, odd = random.randrange(0, table.steps, 2), random.randrange(1, table.steps, 2)
+    found = table.run({"whole": (), f"killed at {even} and {odd}": (even, odd)}, capacity, workers=2)
+    whole, killed = found.values()
+    assert (whole.status, killed.status) == ("finished", "finished"), killed.error
+    assert table.left(list(found)[1]) == [], "they were not killed"
+    assert killed.metrics == whole.metrics
+    assert killed.curves[ROWS_SEEN].values == whole.curves[ROWS_SEEN].values == [table.rows_seen]
+
+
+def test_two_workers_give_the_numbers_of_one(table: KilledTable, capacity: Capacity) -> None:
+    """Without dropout, whose random numbers workers draw by themselves, they differ by the rounding of sums alone."""
+    two = table.run({"all": ()}, capacity, workers=2, parameters={"backbone.dropout": 0.0})["all"]
+    one = table.run({"all": ()}, parameters={"backbone.dropout": 0.0})["all"]
+    assert (two.spec.workers, one.spec.workers) == (2, 1)
+    assert two.curves[ROWS_SEEN].values == [table.rows_seen]
+    assert two.metrics == pytest.approx(one.metrics, abs=1e-3)
+    print({name: two.metrics[name] - value for name, value in one.metrics.items()})
