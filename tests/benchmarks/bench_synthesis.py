@@ -21,7 +21,7 @@ GOAL = 1_000_000
 def main(rows: int = 2_000_000) -> None:
     with ray_for_data(None, 1 << 30):
         cpus = int(ray.cluster_resources()["CPU"])
-        ray.get([ray.remote(time.sleep).remote(0.2) for _ in range(2 * cpus)])  # the workers are there
+        ray.get([ray.remote(lambda: time.sleep(0.2)).remote() for _ in range(2 * cpus)])  # the workers are there
         for name, synthesis in SYNTHESES.items():
             with tempfile.TemporaryDirectory() as folder:
                 synthesize(name, Path(folder), lambda line: None, rows=2 * GOAL // 10)  # and have imported
