@@ -1,18 +1,24 @@
 """Reading the windows of a stream by Ray Data: tasks decode and permute them, on any node, ahead of the training.
 
+A stream is read section by section, each by an execution of its own that ends when its blocks lie in the object store.
+One execution for a whole epoch would be held back by the training, and Ray Data's executor, a thread of the training's
+process, spins while it is held back: the training then waits for the interpreter's lock at every operation.
+
 Legend: R rows of a block, C columns of a packed row.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import ray
 from numpy.typing import NDArray
-from ray.data import DataContext, ExecutionResources
+from ray.data import DataContext
 from ray.data.block import BlockMetadata
 from ray.data.datasource import Datasource, ReadTask
 
@@ -25,8 +31,8 @@ TASKS_AT_ONCE = 2
 ROWS_OF_BLOCK = 262_144
 """A block ends with the window in which it reaches this size: what a task costs Ray is then little beside reading."""
 
-BLOCKS_AHEAD = 8
-"""Blocks that lie in the object store at a time, at most."""
+BLOCKS_OF_SECTION = 4
+"""Blocks that an execution reads; the first reads a single one. Two sections lie in the object store at most."""
 
 
 class BlockSource(Datasource):
@@ -54,20 +60,38 @@ class BlockSource(Datasource):
 
 def read_by_ray(windows: Sequence[Window], columns: int) -> Iterator[NDArray[np.int32]]:
     """Yield the rows of these windows, one after the other, in matrices of several windows, int32 [R, C]."""
-    if not windows:
+    sections = sections_of(blocks_of(windows))
+    if not sections:
         return
-    blocks = blocks_of(windows)
+    with ThreadPoolExecutor(max_workers=1) as reader:
+        coming = reader.submit(_read_section, sections[0], 4 * columns)
+        for section in (*sections[1:], None):
+            blocks = coming.result()
+            if section is not None:
+                coming = reader.submit(_read_section, section, 4 * columns)
+            while blocks:
+                # Ray frees a block once neither its reference nor its rows are held.
+                yield unpacked(ray.get(blocks.popleft()).column(PACKED))
+
+
+def _read_section(blocks: Sequence[Sequence[Window]], row_bytes: int) -> deque[Any]:
+    """Return references to the blocks in the object store, once all are there."""
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.execution_options.preserve_order = True
-    # Without a limit of its own, a stream would run ahead of the training until the object store is full.
-    ahead = BLOCKS_AHEAD * max(map(_rows, blocks)) * 4 * columns
-    context.execution_options.resource_limits = ExecutionResources(object_store_memory=ahead)
     dataset = ray.data.read_datasource(
-        BlockSource(blocks, 4 * columns), override_num_blocks=len(blocks), num_cpus=0, concurrency=TASKS_AT_ONCE
+        BlockSource(blocks, row_bytes),
+        override_num_blocks=len(blocks),
+        num_cpus=0,
+        concurrency=min(TASKS_AT_ONCE, len(blocks)),
     )
-    for block in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1):
-        yield unpacked(block.column(PACKED))
+    return deque(dataset.materialize().to_arrow_refs())
+
+
+def sections_of(blocks: Sequence[Sequence[Window]]) -> list[Sequence[Sequence[Window]]]:
+    """Return the blocks in the same order, as many together as an execution reads; the first is soon there, alone."""
+    rest = range(1, len(blocks), BLOCKS_OF_SECTION)
+    return [*([blocks[:1]] if blocks else []), *(blocks[first : first + BLOCKS_OF_SECTION] for first in rest)]
 
 
 def blocks_of(windows: Sequence[Window]) -> list[list[Window]]:

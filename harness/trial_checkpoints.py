@@ -26,13 +26,16 @@ Write = Callable[[bytes], None]
 FIRST_AFTER = 20
 """Batches after which a trial's first checkpoint is taken; then its steps have shown how long they take."""
 
+SHARE_OF_TIME = 0.05
+"""Of a training's time, checkpoints take this much at most: those of millions of rows are taken less often."""
+
 
 class TrialCheckpoints(Checkpoints):
     """Takes a checkpoint every so many seconds, in steps that all workers agree on.
 
     Args:
         write: takes a checkpoint.
-        seconds: between two of them, about.
+        seconds: between two of them, about, if writing one is done in a twentieth of that; 0 is after every batch.
         resumed: the checkpoint of this worker to go on from, if there is one.
         shared: the first worker's, which alone holds what all workers have in common.
     """
@@ -134,11 +137,13 @@ class TrialCheckpoints(Checkpoints):
                 "returned": self._returned,
                 "kept": self._kept,
             }
+        begin = time.perf_counter()
         buffer = io.BytesIO()
         torch.save(content, buffer)
         self._write(buffer.getvalue())
         now = time.perf_counter()
-        batches = int(self._seconds * self._batches / max(now - self._since, 1e-3))
+        seconds = max(self._seconds, (now - begin) / SHARE_OF_TIME) if self._seconds else 0.0
+        batches = int(seconds * self._batches / max(begin - self._since, 1e-3))
         self._batches, self._due, self._since = 0, from_first(max(batches, 1)), now
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 
 import pytest
 
@@ -126,6 +127,24 @@ def test_a_checkpoint_is_due_by_time(dataset: PreparedDataset) -> None:
     spec = spec_of(dataset, "bare_backbone", {"epochs": 4})
     run_trial(spec, dataset, MethodCatalog(places().search_spaces), checkpoints=checkpoints)
     assert len(taken) == 1, "the first tells how long a step takes"
+
+
+def test_checkpoints_that_take_long_are_taken_less_often(dataset: PreparedDataset) -> None:
+    spec, taken = spec_of(dataset, "bare_backbone", {"epochs": 4}), [0, 0]
+
+    def write(content: bytes) -> None:
+        taken[0] += 1
+
+    def write_slowly(content: bytes) -> None:
+        time.sleep(0.5)  # of which a twentieth would be ten seconds, longer than the whole training
+        taken[1] += 1
+
+    for taker in (write, write_slowly):
+        run_trial(
+            spec, dataset, MethodCatalog(places().search_spaces), checkpoints=TrialCheckpoints(taker, seconds=1e-6)
+        )
+    assert taken[0] > 1
+    assert taken[1] == 1, "the first alone"
 
 
 def test_streamed_and_resident_trials_are_different_trials(dataset: PreparedDataset) -> None:
