@@ -102,6 +102,9 @@ def data_prepare(
         )
         splits = ", ".join(f"{split} {size.rows:,}" for split, size in prepared.schema.splits.items())
         print(f"{name}: {splits}; hash {prepared.hash[:12]}; {prepared.folder}")
+        for split, known in prepared.schema.splits.items():
+            if known.optimum_auc is not None:
+                print(f"{name}: best possible AUC of {split}: {known.optimum_auc:.4f}")
         if prepared.schema.note:
             print(f"{name}: note: {prepared.schema.note}")
 
@@ -112,13 +115,16 @@ def data_synthesize(
     to: Annotated[Path, typer.Option(help="The folder for the files.")],
     rows: Annotated[int | None, typer.Option(help="How many; by default as many as the official file has.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="What the files depend on beside the rows.")] = 0,
+    world: Annotated[
+        int | None, typer.Option(help="Users, items and categories as of so many rows; by default of all of them.")
+    ] = None,
     address: Annotated[str | None, typer.Option(help="A Ray cluster's host:port; RAY_ADDRESS works too.")] = None,
 ) -> None:
     """Write generated files in a large dataset's official format, with a click model whose best AUC is known."""
     with quick_imports():
         from harness.datasets.large.synthesis.catalog import synthesize
 
-    about = synthesize(name, to, _say, rows=rows, seed=seed, address=address)
+    about = synthesize(name, to, _say, rows=rows, seed=seed, world_rows=world, address=address)
     print(
         f"{name}: synthetic: {about['rows']:,} rows, {about['users']:,} users, {about['items']:,} items, rate"
         f" {about['rate']:.4f}; best possible AUC {about['planted_auc']:.4f}; {to}"

@@ -11,6 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from harness.specs import TrialSpec
 
+TRAINING_ROWS, OPTIMUM_AUC = "training_rows", "optimum_auc"
+PLANTED = (TRAINING_ROWS, OPTIMUM_AUC)
+"""Metrics of generated rows that are the data's, the same for every trial: how many rows there are to learn from, and
+the AUC of the true probabilities on the test rows."""
+
 
 class Frozen(BaseModel):
     """Unknown keys are errors, values do not change."""

@@ -69,6 +69,10 @@ Dimension = Annotated[
 ]
 
 
+STANDS_IN = "-synthetic-"
+"""In the name of a generated dataset, between that of the official one and its own number of rows."""
+
+
 class Published(Strict):
     """The parameters that a paper calls best on some datasets, and where it says so."""
 
@@ -91,8 +95,11 @@ class Method(Strict):
     space: dict[str, Dimension] = {}
 
     def published_for(self, dataset: str) -> Parameters | None:
-        """Return the published parameters for a dataset: an entry that names it, else one for `*`, else None."""
-        for wanted in (dataset, "*"):
+        """Return the published parameters for a dataset: an entry that names it, else one for `*`, else None.
+
+        A generated dataset takes those of the one that it stands in for.
+        """
+        for wanted in (dataset, dataset.partition(STANDS_IN)[0], "*"):
             for entry in self.published:
                 if wanted in entry.datasets:
                     return dict(entry.parameters)

@@ -13,7 +13,9 @@ from harness.specs import Parameters, Search, Strict
 from harness.yaml_files import load_yaml
 
 TableKind = Literal["cells", "curve", "timing", "statistics", "convergence", "projection"]
-Drawing = Literal["seeds", "stages", "curve", "times", "scatter", "counts", "convergence", "t_sne", "covariance"]
+Drawing = Literal[
+    "seeds", "stages", "rows", "curve", "times", "scatter", "counts", "convergence", "t_sne", "covariance"
+]
 COUNTED = "counted"
 """The one row of a table of kind `statistics`."""
 MetricName = Annotated[str, Field(pattern=r"^[a-z0-9_@]+(/[a-z0-9_@]+)?$")]
@@ -95,14 +97,14 @@ class TableSpec(Strict):
     """`results/<paper>/<table>/table.yaml`: what a table of a paper asks for.
 
     `kind` says what it shows: `cells` (rows by metrics), a `curve` (every row at every value of `axis`), a `timing`
-    (trials that run alone on their machine), `statistics` (what a dataset counts, without trials), a `convergence`
-    (the validation metric while trials train) or a `projection` (the item embeddings that trials learned). `figure`
-    says how it is drawn where a kind has several drawings: cells as every seed or as the stages of a cold start, times
-    as every seed or as a scatter of the other metrics over the last, embeddings by t-SNE or as their covariance. The
-    first row of `order` is to beat the second, and so on, and each of them all other rows of the paper. `gpus` are
-    reserved for each trial, and refused where no node has them; models still compute on the CPU. `feed` says how rows
-    reach a trial: `resident` in memory, as a `stream`, or `auto`, by the dataset's size. `workers` train each trial
-    together, with `threads` each, and always stream.
+    (trials that run alone on their machine), `statistics` (what a dataset counts, without trials), a `convergence` (the
+    validation metric while trials train) or a `projection` (the item embeddings that trials learned). `figure` says how
+    it is drawn where a kind has several drawings: cells as every seed, as the stages of a cold start or by the number
+    of training rows of generated datasets, times as every seed or as a scatter of the other metrics over the last,
+    embeddings by t-SNE or as their covariance. The first row of `order` is to beat the second, and so on, and each of
+    them all other rows of the paper. `gpus` are reserved for each trial, and refused where no node has them; models
+    still compute on the CPU. `feed` says how rows reach a trial: `resident` in memory, as a `stream`, or `auto`, by the
+    dataset's size. `workers` train each trial together, with `threads` each, and always stream.
     """
 
     title: str
@@ -245,7 +247,7 @@ _NEEDED: dict[TableKind, tuple[str, ...]] = {
     "projection": ("task", "seeds", "written_rows"),
 }
 _DRAWINGS: dict[TableKind, tuple[Drawing, ...]] = {
-    "cells": ("seeds", "stages"),
+    "cells": ("seeds", "stages", "rows"),
     "curve": ("curve",),
     "timing": ("times", "scatter"),
     "statistics": ("counts",),

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.datasets import catalog as datasets
+from harness.datasets.large.synthesis.names import UNASKED_ROWS, GeneratedDataset
 from harness.datasets.prepared import PreparedDataset, open_prepared
 from harness.errors import DataError, InputError, did_you_mean
 from harness.measured import Measured, merge_measured
@@ -81,7 +82,7 @@ def open_run(options: Options, places: Places, say: Callable[[str], None]) -> Ta
     missing: dict[str, str] = {}
     for name in chosen_names("--datasets", options.datasets, spec.datasets):
         try:
-            prepared[name] = _open_dataset(name, places, say)
+            prepared[name] = _open_dataset(name, places, say, asked=options.datasets is not None)
         except (DataError, InputError) as error:
             if options.datasets is not None:
                 raise
@@ -92,7 +93,7 @@ def open_run(options: Options, places: Places, say: Callable[[str], None]) -> Ta
     for name in dict.fromkeys(name for row in rows for name in spec.row(row).pretrained_on):
         if name not in prepared and name not in missing:
             try:
-                pretraining[name] = _open_dataset(name, places, say)
+                pretraining[name] = _open_dataset(name, places, say, asked=False)
             except (DataError, InputError) as error:
                 missing[name] = str(error)
     request = Request(
@@ -149,13 +150,20 @@ def search_trials(schedule: Schedule) -> Iterator[tuple[Line, int, TrialResult]]
                 yield line, number, result
 
 
-def _open_dataset(name: str, places: Places, say: Callable[[str], None]) -> PreparedDataset:
-    """Open a dataset, preparing it where that is still to do; a prepared one need not be in the catalog."""
+def _open_dataset(name: str, places: Places, say: Callable[[str], None], *, asked: bool) -> PreparedDataset:
+    """Open a dataset, preparing it where that is still to do; a prepared one need not be in the catalog.
+
+    Raises:
+        DataError: it has no data; or it is a large one that is still to be generated, and was not asked for by name.
+    """
     folder = places.data / "prepared" / name
     if name not in datasets.dataset_names() and (folder / "schema.json").is_file():
         return open_prepared(folder)
     if datasets.status(name, places.data) == "prepared":
         return datasets.open_dataset(name, places.data)
+    dataset = datasets.find(name)
+    if isinstance(dataset, GeneratedDataset) and dataset.generated_rows > UNASKED_ROWS and not asked:
+        raise DataError(f"{name}: not generated, which takes minutes; run `diffbench data prepare {name}`")
     say(f"preparing {name}")
     return datasets.prepare(name, places.data)
 

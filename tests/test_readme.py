@@ -44,7 +44,9 @@ def test_command_and_its_options_exist(
         assert option in printed
 
 
-@pytest.mark.parametrize("table", sorted(set(re.findall(r"\b(?:csdm|preferdiff|quickstart)/[a-z0-9-]+", README))))
+@pytest.mark.parametrize(
+    "table", sorted(set(re.findall(r"\b(?:csdm|preferdiff|quickstart|synthetic)/[a-z0-9_-]+", README)))
+)
 def test_table_exists(table: str) -> None:
     spec, _ = find_table(table, ROOT / "results")
     assert spec.rows

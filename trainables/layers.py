@@ -114,7 +114,8 @@ class FieldSums(nn.Module):
             columns[f.name].view(-1, f.length) + first for f, first in zip(self.fields, self._first_rows, strict=True)
         ]
         index_BC = torch.cat(parts, dim=1).long()
-        rows_BCD = gather_rows(self.table_VD, index_BC.flatten()).view(*index_BC.shape, -1)
+        size = self.table_VD.shape[1]  # not -1, which a batch without rows would leave open
+        rows_BCD = gather_rows(self.table_VD, index_BC.flatten()).view(*index_BC.shape, size)
         split = rows_BCD.split([field.length for field in self.fields], dim=1)
         return torch.cat(
             [self._sum(f, columns[f.name], rows) for f, rows in zip(self.fields, split, strict=True)], dim=1

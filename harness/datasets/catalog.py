@@ -3,6 +3,8 @@
 A dataset is any entry of `DATASETS` in a module of this package; nothing is registered. Raw files are looked for in the
 folder that the caller names, then in `$DIFFBENCH_DATA`, then in `<data root>/raw`, and downloaded there where a dataset
 can be. Prepared data goes to `<data root>/prepared/<name>`.
+
+A large dataset can be generated instead, in any size that its name tells: see `large.synthesis.names`.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from pathlib import Path, PurePosixPath
 
 import harness.datasets
 from harness.datasets.large.description import MALFORMED_SHARE, LargeDataset
+from harness.datasets.large.synthesis.names import GeneratedDataset, generated_dataset
 from harness.datasets.large.verification import verify_large
 from harness.datasets.prepared import PreparedDataset, open_prepared
 from harness.datasets.raw import Dataset, KnownFile, Layout, RawFile, RawFiles, Say, check_lines, input_file, read_raw
@@ -40,14 +43,15 @@ def dataset_names() -> tuple[str, ...]:
 
 
 def find(name: str) -> Dataset | LargeDataset:
-    """Return a dataset.
+    """Return a dataset of the catalog, or a generated one.
 
     Raises:
         InputError: there is none of this name.
     """
-    if name not in _datasets():
+    dataset = _datasets().get(name) or generated_dataset(name, _datasets())
+    if dataset is None:
         raise InputError(f"unknown dataset {name!r}{did_you_mean(name, dataset_names())}")
-    return _datasets()[name]
+    return dataset
 
 
 def open_dataset(name: str, data_root: Path) -> PreparedDataset:
@@ -135,6 +139,8 @@ def _done_without_raw_files(
 def _prepare_large(
     dataset: LargeDataset, folder: Path, place: Path, say: Say, malformed_share: float, address: str | None
 ) -> PreparedDataset:
+    if isinstance(dataset, GeneratedDataset):
+        dataset.check_files(place)
     say(f"reading {place}")
     inputs = [input_file(place / name) for name in dataset.layouts[0]]
     done = _prepared_or_none(dataset, folder)

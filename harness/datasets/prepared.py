@@ -50,7 +50,8 @@ class SplitSchema(BaseModel):
     """A split: its number of rows, and whether a search may read it.
 
     Of interactions, it is the rows of `rows.parquet` that hold `code` in `column`, or in the layout `parts` all rows of
-    these `atoms`; of sequences, a file of its own.
+    these `atoms`; of sequences, a file of its own. `optimum_auc` is the AUC that the true probabilities have on these
+    rows, where these are known because they were planted; it is here alone, no field of the rows.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -60,6 +61,7 @@ class SplitSchema(BaseModel):
     column: str = ""
     code: int = 0
     atoms: tuple[str, ...] = ()
+    optimum_auc: float | None = None
 
 
 class InputFile(BaseModel):

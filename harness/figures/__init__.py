@@ -16,6 +16,7 @@ from harness.figures.convergence import plot_convergence
 from harness.figures.counts import plot_counts
 from harness.figures.curve import plot_curve
 from harness.figures.projection import plot_covariance, plot_t_sne
+from harness.figures.rows import plot_rows
 from harness.figures.scatter import plot_scatter
 from harness.figures.seeds import plot_seeds
 from harness.figures.stages import plot_stages
@@ -29,6 +30,7 @@ __all__ = [
     "plot_counts",
     "plot_covariance",
     "plot_curve",
+    "plot_rows",
     "plot_scatter",
     "plot_seeds",
     "plot_stages",
@@ -40,6 +42,7 @@ __all__ = [
 _PLOTS: dict[Drawing, Callable[[Table, Sequence[str] | None], Figure]] = {
     "seeds": plot_seeds,
     "stages": plot_stages,
+    "rows": plot_rows,
     "curve": plot_curve,
     "times": plot_seeds,
     "scatter": plot_scatter,

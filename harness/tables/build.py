@@ -9,6 +9,7 @@ from dataclasses import replace
 from harness.datasets.prepared import SYNTHETIC
 from harness.measured import Measured
 from harness.projections import Projection
+from harness.record import PLANTED
 from harness.statistics import (
     Difference,
     Verdict,
@@ -105,7 +106,7 @@ def _comparisons(spec: TableSpec, trials: TableTrials) -> Iterable[Comparison]:
     for dataset in spec.datasets:
         for selection in SELECTIONS:
             for metric in spec.metrics:
-                if not metric.endswith(RELATIVE):
+                if not metric.endswith(RELATIVE) and metric not in PLANTED:
                     for reference in spec.references:
                         yield from _column(spec, trials, dataset, selection, metric, reference)
 
@@ -154,7 +155,7 @@ def _provenance(selection: str, group: Sequence[Measured]) -> Provenance:
 def _with_places(spec: TableSpec, cells: Mapping[Key, Cell]) -> dict[Key, Cell]:
     """Mark the best and second best of each column, among published and among measured values apart.
 
-    Rows of one group compete; those beyond the paper, and points of a curve, do not.
+    Rows of one group compete; those beyond the paper, and points of a curve, do not, nor does what is the data's.
     """
     placed = dict(cells)
     columns = dict.fromkeys(
@@ -162,7 +163,8 @@ def _with_places(spec: TableSpec, cells: Mapping[Key, Cell]) -> dict[Key, Cell]:
     )
     for dataset, metric, group in columns:
         competing = [row for row in spec.rows if row.group == group and not row.beyond]
-        column = [(dataset, row.name, metric) for row in competing] if spec.kind in _RANKED else []
+        ranked = spec.kind in _RANKED and metric not in PLANTED
+        column = [(dataset, row.name, metric) for row in competing] if ranked else []
         printed = {key: cell.published.value for key in column if (cell := cells[key]).published is not None}
         for key, place in _places(printed, metric).items():
             placed[key] = replace(placed[key], published_place=place)

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from harness.record import OPTIMUM_AUC, TRAINING_ROWS
 from harness.table_specs import Row, TableSpec
 from harness.tables.counts import AVERAGE_LENGTH, COUNTS
 from harness.tables.model import RELATIVE, Cell, Measurement, Place, Provenance, Table
@@ -47,6 +48,8 @@ _NAMES = {
     "best_epoch": "best epoch",
     "best_s": "seconds to it",
     AVERAGE_LENGTH: "average length",
+    TRAINING_ROWS: "training rows",
+    OPTIMUM_AUC: "best possible AUC",
 }
 
 
@@ -242,7 +245,7 @@ def value(metric: str, x: float) -> str:
         return number(x, 2)
     if metric == "best_epoch":
         return number(x, 1)
-    if metric in COUNTS and not math.isnan(x):
+    if metric in (*COUNTS, TRAINING_ROWS) and not math.isnan(x):
         return f"{x:,.0f}"
     if metric.endswith("_ms"):
         return number(x, 3)

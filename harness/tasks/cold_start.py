@@ -18,8 +18,9 @@ from torch import Tensor
 from harness.metrics.auc import auc, auc_standard_error
 from harness.metrics.curves import precision_recall_points, roc_points
 from harness.metrics.log_loss import log_loss
+from harness.record import PLANTED
 from harness.seeding import derive_seed, torch_seeded
-from harness.tasks.context import Context, Outcome, joined, stage_seed
+from harness.tasks.context import Context, Outcome, joined, planted, stage_seed
 from trainables.base import ColdStartMethod, CtrModel, RowSource
 from trainables.workers import gathered
 
@@ -58,7 +59,8 @@ class ColdStart:
     `validation_base`. So no row and no label of a truly new item takes part, and what is chosen is chosen for
     meeting new items; a random tenth of the base rows would measure something else, how well known items are ranked.
     The primary metric is the mean AUC of the four stages. A repeat reads the plain splits and measures no validation
-    metric; a search cannot open them.
+    metric; a search cannot open them. Of generated rows `optimum_auc` is what the planted probabilities reach on the
+    test rows, which all stages share, and `training_rows` is the number of base rows.
 
     Each stage draws from a generator of its own that depends on the seed and the stage alone. A method that starts
     from a pretrained checkpoint thus gives the numbers of one that pretrained in the same process, and all methods
@@ -68,7 +70,7 @@ class ColdStart:
     name = "cold_start"
     version = 1
     primary = "validation/auc"
-    metrics = tuple(f"{stage}/{name}" for stage in STAGES for name in ("auc", "log_loss"))
+    metrics = (*(f"{stage}/{name}" for stage in STAGES for name in ("auc", "log_loss")), *PLANTED)
     settings = ColdStartSettings
     base = ColdStartMethod
 
@@ -89,6 +91,8 @@ class ColdStart:
             arrays |= {name: curve.numpy() for name, curve in curves.items()}
         if protocol.kind == "validation":
             metrics[self.primary] = float(np.mean([metrics[f"validation/{stage}/auc"] for stage in STAGES]))
+        else:
+            metrics |= {f"test/{name}": value for name, value in planted(context.dataset, "base", "test").items()}
         return Outcome(metrics, arrays, checkpoint)
 
 

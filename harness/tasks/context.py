@@ -13,6 +13,7 @@ from torch import Tensor
 
 from harness.datasets.prepared import PreparedDataset
 from harness.feeds import RESIDENT, Feed
+from harness.record import OPTIMUM_AUC, TRAINING_ROWS
 from harness.seeding import derive_seed
 from trainables.base import Log
 from trainables.checkpoints import Checkpoints
@@ -67,6 +68,16 @@ class Outcome:
 def stage_seed(context: Context, stage: str) -> int:
     """Return the seed of a stage's random numbers: each worker draws its own, the first as one alone would."""
     return derive_seed(context.seed, stage, *(("worker", rank()) if rank() else ()))
+
+
+def planted(dataset: PreparedDataset, training: str, test: str) -> dict[str, float]:
+    """Return what is known of generated rows beside a result: how many are learned from, and the best possible AUC.
+
+    Nothing of rows that are not generated. Both are of the schema; no method sees them.
+    """
+    splits = dataset.schema.splits
+    optimum = splits[test].optimum_auc
+    return {} if optimum is None else {TRAINING_ROWS: float(splits[training].rows), OPTIMUM_AUC: optimum}
 
 
 def joined(parts: Sequence[Tensor]) -> Tensor:

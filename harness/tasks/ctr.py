@@ -19,8 +19,9 @@ from harness.metrics.auc import auc, auc_standard_error
 from harness.metrics.calibration import expected_calibration_error, reliability
 from harness.metrics.curves import precision_recall_points, roc_points
 from harness.metrics.log_loss import log_loss
+from harness.record import PLANTED
 from harness.seeding import derive_seed, torch_seeded
-from harness.tasks.context import Context, Outcome, joined, stage_seed
+from harness.tasks.context import Context, Outcome, joined, planted, stage_seed
 from trainables.base import CtrMethod, RowSource
 from trainables.workers import gathered
 
@@ -50,13 +51,15 @@ class Ctr:
 
     AUC is exact, over all test rows together; log loss is in nats; `ece` is over 20 bins of equal numbers of rows, and
     `reliability` holds their mean probabilities, shares of positives and rows. `epochs` are those of the parameters
-    that were kept. A method that starts from another trial takes over its checkpoint.
+    that were kept. Of generated rows `optimum_auc` is what the planted probabilities reach on the test rows, and
+    `training_rows` how many rows there are to learn from. A method that starts from another trial takes over its
+    checkpoint.
     """
 
     name = "ctr"
     version = 1
     primary = "validation/auc"
-    metrics = ("auc", "log_loss", "ece", "epochs")
+    metrics = ("auc", "log_loss", "ece", "epochs", *PLANTED)
     settings = CtrSettings
     base = CtrMethod
 
@@ -93,6 +96,10 @@ class Ctr:
             f"{kind}/ece": expected_calibration_error(score_N, label_N),
             f"{kind}/epochs": float(epochs),
         }
+        if kind == "test":
+            split = context.settings.split
+            known = planted(context.dataset, f"{split}_train", f"{split}_test")
+            metrics |= {f"test/{name}": value for name, value in known.items()}
         arrays: dict[str, NDArray[Any]] = {
             f"{kind}/reliability": reliability(score_N, label_N),
             f"{kind}/roc": roc_points(score_N, label_N),

@@ -67,6 +67,12 @@ def test_in_evaluation_mode_normalization_lies_in_the_layer_before() -> None:
     assert all(parameter.requires_grad for parameter in mlp.parameters())
 
 
+def test_a_batch_without_rows_has_no_embeddings() -> None:
+    fields = [field for field in FIELDS if field.kind != "number"]
+    columns = {name: column[:0] for name, column in small_rows(4).batch.columns.items()}
+    assert FieldSums(fields, 5)(columns).shape == (0, len(fields), 5)
+
+
 def test_masked_padding_gets_no_gradient() -> None:
     sums = FieldSums([Field("title", "sequence", 7, "item", 3)], 2)
     sums({"title": torch.tensor([[5, 2, 0]])}).sum().backward()

@@ -56,8 +56,7 @@ class DropoutNet(TrainedColdStartMethod):
 
     def pretrain(self, base: RowSource, *, seed: int, log: Log = no_log) -> None:
         """Train the whole backbone on the hot items' rows, some batches without knowing the item."""
-        everything = torch.arange(len(self.backbone.item_embedding))
-        averaged_M = base.distinct_items() if self.variant == "paper" else everything
+        averaged_M = base.distinct_items() if self.variant == "paper" else slice(None)
 
         def losses(batch: CtrBatch) -> dict[str, Tensor]:
             values = self.backbone.embed(batch)
@@ -85,5 +84,5 @@ class DropoutNet(TrainedColdStartMethod):
         """Train the item-ID embeddings on the block."""
         self.train_item_embeddings(block, seed=seed, log=log)
 
-    def _mean_embedding(self, item_M: Tensor) -> Tensor:
+    def _mean_embedding(self, item_M: Tensor | slice) -> Tensor:
         return self.backbone.item_embedding.detach()[item_M].mean(dim=0)

@@ -1,6 +1,6 @@
 """Meta-Embedding: learn to generate item-ID embeddings that learn fast (Pan et al., SIGIR 2019).
 
-Legend: B rows of a batch, M distinct items of it, S size of the side information, D embedding size, I items.
+Legend: B rows of a batch, M distinct items of it, S size of the side information, D embedding size.
 """
 
 from __future__ import annotations
@@ -26,7 +26,14 @@ from trainables.base import (
     no_log,
 )
 from trainables.cold_start.generator import BackboneMode
-from trainables.cold_start.side_information import Variant, item_id_name, item_side_information, items_alone, two_layers
+from trainables.cold_start.side_information import (
+    DescribedItems,
+    Variant,
+    described,
+    item_id_name,
+    item_side_information,
+    two_layers,
+)
 from trainables.cold_start.training import TrainedColdStartMethod
 from trainables.layers import gather_rows
 
@@ -114,7 +121,7 @@ class MetaEmbedding(TrainedColdStartMethod):
 
     def fit(self, base: RowSource, *, seed: int, log: Log = no_log) -> None:
         """Train the generator on pairs of quarters of the hot items' rows."""
-        side_IS = self._side(base.items, torch.arange(len(self.backbone.item_embedding)))
+        side = DescribedItems(self.backbone, self.side, base.items, base.distinct_items())
         parameters, rate = list(self.generator.parameters()), self.generator_learning_rate
         self.backbone.train(self.backbone_mode == "training")
         optimizer = self.optimizer(parameters, rate)
@@ -124,26 +131,26 @@ class MetaEmbedding(TrainedColdStartMethod):
 
             def losses(batch: CtrBatch) -> dict[str, Tensor]:
                 assert isinstance(batch, _Pair)
-                return self._losses(side_IS, batch, batch.warm)
+                return self._losses(side, batch, batch.warm)
 
             self.minimize("fit", parameters, losses, pairs, rate, 1, optimizer=optimizer, seed=None, log=log)
 
     @torch.no_grad()
     def generate(self, items: ItemTable, item_M: Tensor) -> Tensor:
         """Return embeddings [M, D] generated from side information."""
-        embedding_MD: Tensor = self.generator(self._side(items, item_M))
+        embedding_MD: Tensor = self.generator(described(self.backbone, self.side, items, item_M))
         return embedding_MD
 
     def adapt(self, block: RowSource, new_item_M: Tensor, *, seed: int, log: Log = no_log) -> None:
         """Train the item-ID embeddings on the block."""
         self.train_item_embeddings(block, seed=seed, log=log)
 
-    def _losses(self, side_IS: Tensor, cold: CtrBatch, warm: CtrBatch) -> dict[str, Tensor]:
+    def _losses(self, side: DescribedItems, cold: CtrBatch, warm: CtrBatch) -> dict[str, Tensor]:
         """Return α l_a and (1 − α) l_b; row k of both batches is of the same item."""
         item_M, row_B, rows_M = torch.unique(
             cold.columns[self.item_name].long(), return_inverse=True, return_counts=True
         )
-        generated_BD = gather_rows(self.generator(side_IS[item_M]), row_B)
+        generated_BD = gather_rows(self.generator(side.of(item_M)), row_B)
         cold_loss_B = self._loss(cold, generated_BD)
         share_B = 1 / rows_M[row_B] if self.variant == "paper" else torch.full_like(cold_loss_B, 1 / len(cold))
         (gradient_BD,) = torch.autograd.grad(torch.dot(cold_loss_B, share_B), generated_BD, create_graph=True)
@@ -161,7 +168,3 @@ class MetaEmbedding(TrainedColdStartMethod):
             values = self.backbone.embed(batch)
         logits_B = self.backbone.interact(values.with_item(item_BD))
         return F.binary_cross_entropy_with_logits(logits_B, batch.label_B, reduction="none")
-
-    @torch.no_grad()
-    def _side(self, items: ItemTable, item_M: Tensor) -> Tensor:
-        return self.side(items_alone(self.backbone, items, item_M))

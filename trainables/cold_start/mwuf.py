@@ -25,10 +25,11 @@ from trainables.base import (
 from trainables.cold_start.generator import BackboneMode
 from trainables.cold_start.side_information import (
     BackboneFields,
+    DescribedItems,
     Variant,
+    described,
     item_id_name,
     item_side_information,
-    items_alone,
     two_layers,
     user_id_field,
 )
@@ -100,7 +101,7 @@ class MWUF(TrainedColdStartMethod):
         """Train the second table and the two networks on the base rows, each batch by its own two steps."""
         rate = self.generator_learning_rate
         self._start(base)
-        side_IS = self._side(base.items, torch.arange(len(self.cold_ID)))
+        side = DescribedItems(self.backbone, self.side, base.items, base.distinct_items())
         networks = [*self.scale.parameters(), *self.shift.parameters()]
         decay = self.weight_decay if self.variant == "released" else 0.0
         cold_optimizer = self.optimizer([self.cold_ID], rate, decay)
@@ -121,7 +122,7 @@ class MWUF(TrainedColdStartMethod):
 
             cold_loss = descend(gather_rows(self.cold_ID, item_B), cold_optimizer)
             item_M, row_B = torch.unique(item_B, return_inverse=True)
-            warm_BD = gather_rows(self._warmed(item_M, side_IS.index_select(0, item_M)), row_B)
+            warm_BD = gather_rows(self._warmed(item_M, side.of(item_M)), row_B)
             return {"cold_loss": cold_loss, "warm_loss": descend(warm_BD, warm_optimizer)}
 
         self.backbone.train(self.backbone_mode == "training")
@@ -132,7 +133,7 @@ class MWUF(TrainedColdStartMethod):
     @torch.no_grad()
     def generate(self, items: ItemTable, item_M: Tensor) -> Tensor:
         """Return warm embeddings [M, D]."""
-        return self._warmed(item_M, self._side(items, item_M))
+        return self._warmed(item_M, described(self.backbone, self.side, items, item_M))
 
     def adapt(self, block: RowSource, new_item_M: Tensor, *, seed: int, log: Log = no_log) -> None:
         """Train the item-ID embeddings on the block."""
@@ -145,10 +146,6 @@ class MWUF(TrainedColdStartMethod):
         return warm_MD
 
     @torch.no_grad()
-    def _side(self, items: ItemTable, item_M: Tensor) -> Tensor:
-        return self.side(items_alone(self.backbone, items, item_M))
-
-    @torch.no_grad()
     def _start(self, base: RowSource) -> None:
         """Set the cold embeddings to the mean embedding, and find the mean embedding of each item's users."""
         embedding_ID = self.backbone.item_embedding
@@ -159,9 +156,10 @@ class MWUF(TrainedColdStartMethod):
             sum_ID.index_add_(0, item_B, user_BD)
             rows_I.index_add_(0, item_B, torch.ones(len(item_B)))
         sum_ID, rows_I = summed(sum_ID), summed(rows_I)
-        mean_ID = sum_ID / rows_I.clamp(min=1).unsqueeze(1)
+        audience_D = sum_ID.sum(dim=0) / rows_I.sum().clamp(min=1)
+        mean_ID = sum_ID.div_(rows_I.clamp(min=1).unsqueeze(1))
         if self.variant == "paper":
-            mean_ID[rows_I == 0] = sum_ID.sum(dim=0) / rows_I.sum().clamp(min=1)
+            mean_ID[rows_I == 0] = audience_D
         self.get_buffer("users_ID").copy_(mean_ID)
 
     def _meetings(self, base: RowSource) -> Iterator[tuple[Tensor, Tensor]]:

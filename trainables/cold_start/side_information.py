@@ -1,7 +1,7 @@
 """What is known of an item beside its ID, in two forms: embeddings of a generator's own, or the backbone's.
 
-Legend: B rows of a batch, M items, F embedded fields, S size of the concatenated side information, H hidden size,
-D embedding size, L positions of a sequence.
+Legend: B rows of a batch, M items, K known items, F embedded fields, S size of the concatenated side information, H
+hidden size, D embedding size, L positions of a sequence.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from trainables.layers import FieldSums
 from trainables.lookups import Lookup, looked_up
 
 Variant = Literal["paper", "released"]
+ITEMS_AT_ONCE = 65536
+"""Items that a backbone embeds at once, with all of its fields: 71 MB of 17 fields of 16 numbers."""
 
 
 class PreparedItems(NamedTuple):
@@ -94,6 +96,39 @@ def items_alone(backbone: CtrModel, items: ItemTable, item_M: Tensor) -> FieldVa
     columns = {field.name: _nothing(field, len(item_M)) for field in backbone.fields}
     columns |= items.select(item_M) | {item_id_name(backbone): item_M.to(torch.int32)}
     return backbone.embed(CtrBatch(columns, torch.zeros(len(item_M))))
+
+
+@torch.no_grad()
+def described(
+    backbone: CtrModel, side: BackboneFields, items: ItemTable, item_M: Tensor, items_at_once: int = ITEMS_AT_ONCE
+) -> Tensor:
+    """Return what describes items, as the backbone embeds it [M, S], embedding no more than so many at once."""
+    side_MS = torch.empty(len(item_M), side.size)
+    for first in range(0, len(item_M), items_at_once):
+        of_piece = slice(first, first + items_at_once)
+        side_MS[of_piece] = side(items_alone(backbone, items, item_M[of_piece]))
+    return side_MS
+
+
+class DescribedItems:
+    """What describes some items, looked up many times while the backbone is frozen.
+
+    It is computed once, and for the items that will be asked for: those of all items of a large dataset need gigabytes.
+
+    Args:
+        backbone: the CTR model.
+        side: its fields that describe an item.
+        items: all items.
+        item_K: the ids of those that will be asked for, ascending, int64 [K].
+    """
+
+    def __init__(self, backbone: CtrModel, side: BackboneFields, items: ItemTable, item_K: Tensor) -> None:
+        self._item_K = item_K
+        self._side_KS = described(backbone, side, items, item_K)
+
+    def of(self, item_M: Tensor) -> Tensor:
+        """Return the side information [M, S] of known items."""
+        return self._side_KS.index_select(0, torch.searchsorted(self._item_K, item_M))
 
 
 def two_layers(inputs: int, hidden: int, outputs: int) -> nn.Sequential:

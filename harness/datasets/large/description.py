@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar, Literal
 
 from harness.datasets.large.formats import LineFormat
-from harness.datasets.raw import KnownFile, Layout
+from harness.datasets.raw import KnownFile, Layout, Say
 
 MALFORMED_SHARE = 0.001
 """More malformed lines than this share of a file's lines are an error."""
@@ -88,9 +89,13 @@ class LargeDataset:
     version: int = 1
 
     kind: ClassVar[Literal["interactions"]] = "interactions"
-    download: ClassVar[None] = None
     item_text: ClassVar[None] = None
     tried: ClassVar[bool] = False
+
+    @property
+    def download(self) -> Callable[[Path, Say], None] | None:
+        """Return what fetches the raw files into a folder: nothing can."""
+        return None
 
     @property
     def layouts(self) -> tuple[Layout, ...]:

@@ -38,7 +38,8 @@ from harness.datasets.large.partitions import (
 from harness.datasets.large.reading import BlockReport, byte_ranges, read_blocks, read_range
 from harness.datasets.large.selection import count_below, select
 from harness.datasets.large.sizes import Sizes, object_store_bytes, sizes_for
-from harness.datasets.large.synthesis.about import read_synthetic
+from harness.datasets.large.synthesis.about import NUMBERS, read_synthetic
+from harness.datasets.large.synthesis.optimum import with_optimum
 from harness.datasets.large.tasks import call, call_one, get, ray_for_data, task_errors
 from harness.datasets.large.vocabularies import UserReport, answer_users, join_users, rank_values, send_values
 from harness.datasets.prepared import SYNTHETIC, InputFile, PreparedDataset, Schema
@@ -85,11 +86,11 @@ def prepare_large(
         with ray_for_data(address, object_store_bytes(row_bytes)):
             preparation = _Preparation(dataset, raw, say, malformed_share, sizes or sizes_for(row_bytes))
             schema = preparation.write(partial)
-        facts = schema.facts | (
-            {} if about is None else {f"synthetic_{name}": about[name] for name in ("rows", "seed")}
-        )
+        facts = schema.facts | ({} if about is None else {f"synthetic_{name}": about[name] for name in NUMBERS})
         update = {"synthetic": about is not None, "note": _note(dataset, schema, about), "facts": facts}
         schema = schema.model_copy(update={**update, "inputs": tuple(inputs)})
+        if schema.synthetic:
+            schema = with_optimum(PreparedDataset(partial, schema))
         (partial / "schema.json").write_text(schema.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return PreparedDataset(folder, schema)
 
@@ -98,7 +99,9 @@ def _note(dataset: LargeDataset, schema: Schema, about: Mapping[str, Any] | None
     """Return what goes beside every result: that the rows are generated, or how they differ from what is published."""
     notes = []
     if about is not None:
-        notes.append(f"{SYNTHETIC}: {about['rows']:,} generated rows, seed {about['seed']}, not {dataset.name} itself")
+        world = f" in a world of {about['world_rows']:,}" if about["world_rows"] != about["rows"] else ""
+        what = f"{about['rows']:,} generated rows{world}, seed {about['seed']}"
+        notes.append(f"{SYNTHETIC}: {what}, not {about['dataset']} itself")
     else:
         measured = {**schema.facts, "users": schema.users, "items": schema.items}
         measured |= {split: known.rows for split, known in schema.splits.items()}

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
 
 from harness.datasets import catalog, cikm, taobao
 from harness.datasets.large.description import LargeDataset
@@ -20,12 +22,17 @@ from harness.datasets.large.synthesis.about import read_synthetic
 from harness.datasets.large.synthesis.catalog import synthesize
 from harness.datasets.large.synthesis.marginals import log_normal, long_tail, permuted, zipf
 from harness.datasets.large.synthesis.optimum import planted_auc, world_of
-from harness.datasets.large.synthesis.world import sigmoid
+from harness.datasets.large.synthesis.world import TASTE, sigmoid
 from harness.datasets.large.synthesis.writing import CHUNK_ROWS, binned_auc
 from harness.datasets.large.tasks import ray_for_data
-from harness.datasets.prepared import PreparedDataset, Schema, SplitSchema
+from harness.datasets.prepared import PreparedDataset, Schema, SplitSchema, open_prepared
 from harness.errors import DataError, InputError
 from harness.metrics.auc import auc
+from harness.tasks.context import Component, Context, Purpose
+from harness.tasks.ctr import Ctr, CtrSettings
+from trainables.base import no_log
+from trainables.ctr.deepfm import DeepFM
+from trainables.ctr.supervised import Supervised
 
 ROWS = 300_000  # more than one chunk
 TIME = ("time_train", "time_validation", "time_test")
@@ -128,6 +135,9 @@ def test_what_cannot_be_generated_is_one_line(tmp_path: Path) -> None:
         synthesize("taobo", tmp_path, silent)
     with pytest.raises(InputError, match="--rows 5: at least 10,000"), ray_for_data(None, 100 << 20):
         synthesize("taobao", tmp_path, silent, rows=5)
+    for world in (5, 30_000):
+        with pytest.raises(InputError, match=f"--world {world}: from 10,000 to the number of rows, 20,000"):
+            synthesize("taobao", tmp_path, silent, rows=20_000, world_rows=world)
     (tmp_path / "synthetic.json").write_text("[]")
     with pytest.raises(DataError, match="synthesize the files again"):
         read_synthetic(tmp_path)
@@ -151,6 +161,87 @@ def test_the_optimum_of_a_split_is_that_of_its_rows(folder: Path, tmp_path: Path
         merged = prepared.schema.model_copy(update={"splits": splits})
         found = planted_auc(PreparedDataset(prepared.folder, merged), "all")
         assert found == pytest.approx(whole_file["planted_auc"], abs=1e-5)
+
+
+def read_rows(folder: Path) -> tuple[dict[str, NDArray[np.int64]], NDArray[np.float64]]:
+    """Return the columns of the generated impressions, and the logits of the planted model, term by term."""
+    rows = read_range(whole(folder / "raw_sample.csv"), taobao.ROWS)
+    world, columns = ads.taobao_world(ROWS, 3), rows.columns
+    position_R = np.array([ads.POSITIONS.index(word) for word in rows.words["pid"]])[columns["pid"]]
+    user_RD, ad_RD = world.user_vector[columns["user"] - 1], world.item_vector[columns["adgroup_id"] - 1]
+    size = TASTE
+    logit_R = (user_RD[:, :size].astype(np.float64) * ad_RD[:, :size]).sum(axis=1)
+    return columns, logit_R + user_RD[:, size] + ad_RD[:, size + 1] + world.position_logit[position_R]
+
+
+def late_rows(columns: Mapping[str, NDArray[np.int64]]) -> NDArray[np.int64]:
+    """Return the last tenth of the rows by time, equal times in the file's order."""
+    return np.argsort(columns["time_stamp"], kind="stable")[ROWS * 9 // 10 :]
+
+
+def rows_after_three_blocks(columns: Mapping[str, NDArray[np.int64]]) -> NDArray[np.int64]:
+    """Return the rows of ads with 1,500 to 2,000 of them that follow an ad's first 1,500 by time."""
+    found = []
+    for ad, count in zip(*np.unique(columns["adgroup_id"], return_counts=True), strict=True):
+        if 1500 <= count <= 2000:
+            own = np.flatnonzero(columns["adgroup_id"] == ad)
+            found.append(own[np.argsort(columns["time_stamp"][own], kind="stable")][1500:])
+    return np.concatenate(found)
+
+
+@pytest.mark.parametrize(
+    ("name", "split", "chosen"),
+    [("taobao-ctr", "time_test", late_rows), ("taobao", "test", rows_after_three_blocks)],
+)
+def test_preparation_records_the_optimum_of_what_is_tested_on(
+    folder: Path,
+    tmp_path: Path,
+    name: str,
+    split: str,
+    chosen: Callable[[Mapping[str, NDArray[np.int64]]], NDArray[np.int64]],
+) -> None:
+    dataset = catalog.find(name)
+    assert isinstance(dataset, LargeDataset)
+    prepared = prepare_large(tmp_path / name, dataset, folder / "taobao", silent)
+    assert open_prepared(tmp_path / name).schema == prepared.schema
+    columns, logit_R = read_rows(folder / "taobao")
+    row_S = chosen(columns)
+    known = prepared.schema.splits[split]
+    assert known.rows == len(row_S) > 500
+    expected = roc_auc_score(columns["clk"][row_S], 1 / (1 + np.exp(-logit_R[row_S])))
+    assert known.optimum_auc == pytest.approx(expected, abs=1e-5)
+    recorded = {split for split, of_split in prepared.schema.splits.items() if of_split.optimum_auc is not None}
+    tested_on = {"taobao-ctr": {"time_test", "random_test"}, "taobao": {"test", "validation_test"}}
+    assert split in recorded <= tested_on[name], "what is trained on has none"
+    assert "optimum" not in "".join(field.name for field in prepared.fields)
+
+
+def test_a_trained_model_stays_below_the_optimum_that_its_result_tells(folder: Path, tmp_path: Path) -> None:
+    dataset = catalog.find("taobao-ctr")
+    assert isinstance(dataset, LargeDataset)
+    prepared = prepare_large(tmp_path / "taobao-ctr", dataset, folder / "taobao", silent)
+
+    def run(purpose: Purpose) -> dict[str, float]:
+        backbone = {"backbone": Component(DeepFM, {})}
+        settings, method = CtrSettings(), Component(Supervised, {"epochs": 2, "learning_rate": 0.003})
+        return Ctr().run(Context(method, backbone, settings, prepared, purpose, 0, None, no_log)).metrics
+
+    found, splits = run("repeat"), prepared.schema.splits
+    assert found["test/optimum_auc"] == splits["time_test"].optimum_auc
+    assert found["test/training_rows"] == splits["time_train"].rows == ROWS * 8 // 10
+    assert 0.6 < found["test/auc"] < found["test/optimum_auc"] + 2 * found["test/auc_standard_error"]
+    assert not [name for name in run("search") if "optimum" in name]
+
+
+def test_a_world_of_fewer_rows_is_the_same_with_all_rows_and_has_more_of_each() -> None:
+    for make, users, items in ((ads.taobao_world, 860, 638), (events.cikm_world, 336, 1260)):
+        own, denser = make(20_000, 5), make(200_000, 5, 20_000)
+        assert (own.users, own.items) == (denser.users, denser.items) == (users, items)
+        assert np.array_equal(own.user_vector, denser.user_vector)
+        assert np.array_equal(own.item_vector, denser.item_vector)
+        counts = [np.sort(np.bincount(world.item_of, minlength=items)) for world in (own, denser)]
+        assert counts[1].sum() == 200_000 and counts[1][-1] > 5 * counts[0][-1]
+        assert np.median(counts[1]) > np.median(counts[0])
 
 
 def test_only_generated_rows_have_a_known_optimum(folder: Path, tmp_path: Path) -> None:

@@ -90,6 +90,41 @@ def test_stages_have_a_panel_a_group_and_a_line_a_method():
     assert [container.lines[0].get_color() for container in deep.containers] == [legend["backbone"], legend["Own"]]
 
 
+def rows_table():
+    spec = cold_start_spec(
+        datasets=["few", "many", "real"],
+        metrics=["training_rows", "cold/auc", "optimum_auc"],
+        baseline=[],
+        figure="rows",
+        rows=[{"name": "DeepFM"}, {"name": "Ours(DeepFM)"}],
+        seeds=[0, 1],
+    )
+    given = {"few": (1000.0, 0.74), "many": (9000.0, 0.76)}
+    trials = [trial("DeepFM", 0, 0.8, dataset="real")]
+    for dataset, (rows, best) in given.items():
+        for place, row in enumerate(spec.rows):
+            for seed in (0, 1):
+                metrics = {"cold/auc": 0.7 + rows / 1e6 + 0.01 * place + 0.002 * seed}
+                metrics |= {"training_rows": rows, "optimum_auc": best}
+                named = {f"test/{name}": value for name, value in metrics.items()}
+                trials.append(trial(row.name, seed, 0, dataset=dataset, metrics=named, data_note="synthetic: x"))
+    return build_table(spec, {}, trials)
+
+
+def test_rows_are_an_axis_and_the_best_possible_auc_is_above():
+    table = rows_table()
+    (panel,) = plot(table).axes
+    assert (panel.get_title(), panel.get_xscale(), panel.get_xlabel()) == ("cold AUC", "log", "training rows")
+    lines = {tuple(c.lines[0].get_xdata()): list(c.lines[0].get_ydata()) for c in panel.containers if c.lines[0]}
+    assert lines[1000.0, 9000.0] == pytest.approx([0.712, 0.72])  # the last one's
+    (best,) = [line for line in panel.lines if line.get_linestyle() == ":"]
+    assert (list(best.get_xdata()), list(best.get_ydata())) == ([1000, 9000], [0.74, 0.76])
+    labels = [handle.get_label() for handle in plot(table).legends[0].legend_handles]
+    assert labels == ["DeepFM", "Ours(DeepFM)", "ours, tuned", "best possible AUC"]
+    assert table.cell("few", "DeepFM", "optimum_auc").measured["tuned"].place == ""
+    assert {comparison.metric for comparison in table.comparisons} == {"cold/auc"}
+
+
 def curve_table():
     spec = cold_start_spec(
         kind="curve",

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from trainables.base import CtrBatch, CtrModel, Field, FieldValues
 from trainables.cold_start.conformance import FIELDS, HOT, ITEMS, NEW, USERS, RowsInMemory, item_table, rows_of
 from trainables.cold_start.meta_embedding import MetaEmbedding
+from trainables.cold_start.side_information import DescribedItems, described
 from trainables.ctr.deepfm import DeepFM
 from trainables.layers import pairwise_interactions
 
@@ -44,6 +45,10 @@ def meta(variant: str = "paper", **parameters: Any) -> MetaEmbedding:
     return method
 
 
+def side_of(method: MetaEmbedding) -> DescribedItems:
+    return DescribedItems(method.backbone, method.side, item_table(), torch.arange(ITEMS))
+
+
 def quarters() -> tuple[RowsInMemory, ...]:
     return rows_of(HOT, 160).item_quarters(seed=0)
 
@@ -56,8 +61,8 @@ def bce(logit: Tensor, label: Tensor) -> Tensor:
 def test_both_losses_and_their_gradient_by_the_closed_form(variant: str) -> None:
     method = meta(variant, inner_learning_rate=0.7, cold_loss_weight=0.3)
     cold, warm, _, _ = quarters()
-    side_IS = method._side(item_table(), torch.arange(ITEMS))
-    found = method._losses(side_IS, cold.batch, warm.batch)
+    side_IS = described(method.backbone, method.side, item_table(), torch.arange(ITEMS))
+    found = method._losses(side_of(method), cold.batch, warm.batch)
     item_B = cold.batch.columns["item_id"].tolist()
     assert isinstance(method.backbone, DotProduct)
     cold_users, warm_users = (
@@ -92,7 +97,7 @@ def test_the_gradient_goes_through_the_inner_step() -> None:
     gradients = []
     for rate in (0.0, 0.7):
         method = meta(inner_learning_rate=rate, cold_loss_weight=0.0)
-        losses = method._losses(method._side(item_table(), torch.arange(ITEMS)), cold.batch, warm.batch)
+        losses = method._losses(side_of(method), cold.batch, warm.batch)
         gradients.append(torch.autograd.grad(losses["weighted_warm_loss"], list(method.generator.parameters()))[0])
     assert float((gradients[0] - gradients[1]).abs().max()) > 1e-3
 
@@ -109,10 +114,10 @@ def test_epochs_take_neighbouring_quarters_in_turn(monkeypatch: pytest.MonkeyPat
     pairs: list[tuple[float, float]] = []
     losses = method._losses
 
-    def recorded(side_IS: Tensor, cold: CtrBatch, warm: CtrBatch) -> dict[str, Tensor]:
+    def recorded(side: DescribedItems, cold: CtrBatch, warm: CtrBatch) -> dict[str, Tensor]:
         assert torch.equal(cold.columns["item_id"], warm.columns["item_id"])
         pairs.append(tuple(float(batch.columns["timestamp"].mean()) for batch in (cold, warm)))  # type: ignore[arg-type]
-        return losses(side_IS, cold, warm)
+        return losses(side, cold, warm)
 
     monkeypatch.setattr(method, "_losses", recorded)
     method.fit(rows, seed=0)

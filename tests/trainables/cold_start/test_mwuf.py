@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from tests.trainables.small_rows import FIELDS, USERS, small_rows
 from trainables.base import Field
 from trainables.cold_start.mwuf import MWUF
+from trainables.cold_start.side_information import described
 from trainables.ctr.deepfm import DeepFM
 
 MORE_USERS = tuple(
@@ -36,7 +37,7 @@ def test_warm_is_scale_times_cold_plus_shift() -> None:
     method._start(rows)
     mean_D = method.backbone.item_embedding.detach()[:8].mean(dim=0)
     met = list(zip(rows.batch.columns["user_id"].tolist(), rows.batch.columns["item_id"].tolist(), strict=True))
-    side_IS = method._side(rows.items, torch.arange(12))
+    side_IS = described(method.backbone, method.side, rows.items, torch.arange(12))
     generated = method.generate(rows.items, torch.arange(12))
     for item in range(12):
         users = [user for user, other in met if other == item] or [user for user, _ in met]
@@ -68,7 +69,8 @@ def test_each_batch_trains_the_table_then_the_networks() -> None:
     twin = mwuf(backbone_mode="evaluation")
     twin._start(rows)
     twin.backbone.eval()
-    side_IS, users_ID = twin._side(rows.items, torch.arange(12)), twin.get_buffer("users_ID")
+    side_IS = described(twin.backbone, twin.side, rows.items, torch.arange(12))
+    users_ID = twin.get_buffer("users_ID")
     networks = [*twin.scale.parameters(), *twin.shift.parameters()]
     table = torch.optim.Adam([twin.cold_ID], lr=1e-3)
     meta = torch.optim.Adam(networks, lr=1e-3, weight_decay=1e-6)

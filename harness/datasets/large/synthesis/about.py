@@ -10,6 +10,8 @@ from harness.errors import DataError
 
 SYNTHETIC = "synthetic.json"
 """The file beside generated ones that says what they are."""
+NUMBERS = ("rows", "world_rows", "seed")
+"""What generated files depend on."""
 
 
 def read_synthetic(folder: Path) -> dict[str, Any] | None:
@@ -20,7 +22,8 @@ def read_synthetic(folder: Path) -> dict[str, Any] | None:
     """
     try:
         about: dict[str, Any] = json.loads((folder / SYNTHETIC).read_text(encoding="utf-8"))
-        return {**about, "rows": int(about["rows"]), "seed": int(about["seed"])}
+        numbers = {"world_rows": about["rows"]} | {name: about[name] for name in NUMBERS if name in about}
+        return {**about, "dataset": str(about["dataset"]), **{name: int(numbers[name]) for name in NUMBERS}}
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:

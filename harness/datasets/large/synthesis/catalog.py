@@ -35,12 +35,21 @@ _OBJECT_STORE_BYTES, _ROW_BYTES = 512 << 20, 12
 
 
 def synthesize(
-    name: str, folder: Path, say: Say, *, rows: int | None = None, seed: int = 0, address: str | None = None
+    name: str,
+    folder: Path,
+    say: Say,
+    *,
+    rows: int | None = None,
+    seed: int = 0,
+    world_rows: int | None = None,
+    address: str | None = None,
 ) -> dict[str, Any]:
     """Write generated files of a dataset into a folder; as many rows as the official one has by default.
 
+    Users, items and categories are as many as the official files have in `world_rows`, by default in `rows`.
+
     Raises:
-        InputError: this dataset cannot be generated, or has too few rows.
+        InputError: this dataset cannot be generated, or has too few rows, or its world has too few or more than these.
         DataError: the folder cannot be written.
     """
     if name not in SYNTHESES:
@@ -48,4 +57,4 @@ def synthesize(
     synthesis = SYNTHESES[name]
     rows = synthesis.rows if rows is None else rows
     with ray_for_data(address, _OBJECT_STORE_BYTES + _ROW_BYTES * rows):
-        return write_synthetic(folder, name, synthesis, rows, seed, say)
+        return write_synthetic(folder, name, synthesis, rows, seed, say, world_rows=world_rows or rows)

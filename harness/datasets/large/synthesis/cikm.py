@@ -2,7 +2,8 @@
 
 Ours are: a purchase in 2.2 % of the rows and the other behaviors' shares, the numbers of categories, shops and brands,
 how often each occurs, the users' fields and their values, and sixteen days. Every user and item has a profile. Fewer
-rows have as many fewer users, items, categories, shops and brands.
+rows have as many fewer users, items, categories, shops and brands. In a world of fewer rows than are drawn, all occur
+more often.
 """
 
 from __future__ import annotations
@@ -31,10 +32,11 @@ ITEM_TAIL = Tail(share=0.012, above=200, exponent=1.6)
 USER_SIGMA = 1.3
 
 
-def cikm_world(rows: int, seed: int) -> World:
-    """Return the world of this many rows."""
+def cikm_world(rows: int, seed: int, world_rows: int | None = None) -> World:
+    """Return the world of this many rows, with the users and items of as many, or of another number of rows."""
     random = np.random.default_rng([seed, 0])
-    share = rows / ROWS
+    world_rows = world_rows or rows
+    share = world_rows / ROWS
     users, items = scaled(USERS, share), scaled(ITEMS, share)
     return plant(
         rows,
@@ -43,7 +45,7 @@ def cikm_world(rows: int, seed: int) -> World:
         user_fields={name: first + random.integers(0, n, users) for name, (first, n) in USER_VALUES.items()},
         item_fields={name: dealt(random, items, scaled(number, share)) for name, number in ITEM_VALUES.items()},
         user_rows=log_normal(rows, users, USER_SIGMA),
-        item_rows=long_tail(rows, items, ITEM_TAIL),
+        item_rows=long_tail(rows, items, ITEM_TAIL.times(rows / world_rows)),
         position_shares=(1.0,),
     )
 

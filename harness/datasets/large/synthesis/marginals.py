@@ -5,7 +5,7 @@ Legend: N users, items or categories, R rows.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,10 @@ class Tail:
     share: float
     above: float
     exponent: float
+
+    def times(self, factor: float) -> Tail:
+        """Return the tail where all occur so many times as often."""
+        return replace(self, above=self.above * factor)
 
 
 def long_tail(total: int, number: int, tail: Tail) -> NDArray[np.int64]:

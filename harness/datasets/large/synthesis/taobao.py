@@ -3,7 +3,8 @@
 At full size it has the published numbers of rows, users, profiles, ads, campaigns, customers and empty values, and
 about the published numbers of base rows and new items for N = 2000, K = 500. Fewer rows have as many fewer users, ads
 and categories, so that each occurs as often as in the whole: hot and new items become fewer in proportion, about one
-new item in 50,000 rows. The number of brands, and how often users and categories occur, are ours.
+new item in 50,000 rows. The number of brands, and how often users and categories occur, are ours. In a world of fewer
+rows than are drawn, all occur more often.
 """
 
 from __future__ import annotations
@@ -48,10 +49,11 @@ USER_VALUES = {
 """The first value of each field and how many there are."""
 
 
-def taobao_world(rows: int, seed: int) -> World:
-    """Return the world of this many rows."""
+def taobao_world(rows: int, seed: int, world_rows: int | None = None) -> World:
+    """Return the world of this many rows, with the users and ads of as many, or of another number of rows."""
     random = np.random.default_rng([seed, 0])
-    share = rows / ROWS
+    world_rows = world_rows or rows
+    share = world_rows / ROWS
     users, ads = (scaled(number, share) for number in (USERS, ADS))
     ad_fields = {
         "cate_id": dealt(random, ads, scaled(CATEGORIES, share)),
@@ -73,7 +75,7 @@ def taobao_world(rows: int, seed: int) -> World:
         user_fields={name: np.maximum(values, EMPTY) for name, values in user_fields.items()},
         item_fields=ad_fields,
         user_rows=log_normal(rows, users, USER_SIGMA),
-        item_rows=long_tail(rows, ads, AD_TAIL),
+        item_rows=long_tail(rows, ads, AD_TAIL.times(rows / world_rows)),
         position_shares=POSITION_SHARES,
     )
     return replace(world, user_fields=user_fields)

@@ -40,7 +40,7 @@ class Synthesis:
         rows: of the official files.
         row_file: the file with a line for each interaction.
         headers: of each file that has one.
-        world: makes the world of this many rows, from a seed.
+        world: makes the world of this many rows, from a seed, with the users and items of so many rows.
         lines: returns some lines of the row file as an Arrow table, their logits and labels.
         profiles: returns the lines of the other files as Arrow tables.
     """
@@ -48,27 +48,31 @@ class Synthesis:
     rows: int
     row_file: str
     headers: dict[str, str]
-    world: Callable[[int, int], World]
+    world: Callable[[int, int, int], World]
     lines: RowWriter
     profiles: Callable[[World], dict[str, Any]]
 
 
-def write_synthetic(folder: Path, name: str, synthesis: Synthesis, rows: int, seed: int, say: Say) -> dict[str, Any]:
+def write_synthetic(
+    folder: Path, name: str, synthesis: Synthesis, rows: int, seed: int, say: Say, *, world_rows: int
+) -> dict[str, Any]:
     """Write the files of a dataset, and `synthetic.json` last; return what that holds.
 
-    The files depend on the rows and the seed alone. Ray must be connected.
+    The files depend on the rows, the world's rows and the seed alone. Ray must be connected.
 
     Raises:
-        InputError: too few rows.
+        InputError: too few rows, or a world of too few or of more than these.
         DataError: the folder cannot be written; nothing is left behind.
     """
     if rows < LEAST_ROWS:
         raise InputError(f"--rows {rows}: at least {LEAST_ROWS:,}")
+    if not LEAST_ROWS <= world_rows <= rows:
+        raise InputError(f"--world {world_rows}: from {LEAST_ROWS:,} to the number of rows, {rows:,}")
     partial = folder / f".{uuid.uuid4().hex[:8]}.partial"
     try:
         partial.mkdir(parents=True)
         (folder / SYNTHETIC).unlink(missing_ok=True)
-        about = _write(partial, name, synthesis, rows, seed, say)
+        about = _write(partial, name, synthesis, rows, seed, say, world_rows)
         for path in sorted(partial.iterdir()):
             path.replace(folder / path.name)
         (folder / SYNTHETIC).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
@@ -101,8 +105,10 @@ def _without_header() -> Any:
     return pa.csv.WriteOptions(include_header=False, quoting_style="none", batch_size=_LINES)
 
 
-def _write(folder: Path, name: str, synthesis: Synthesis, rows: int, seed: int, say: Say) -> dict[str, Any]:
-    world = synthesis.world(rows, seed)
+def _write(
+    folder: Path, name: str, synthesis: Synthesis, rows: int, seed: int, say: Say, world_rows: int
+) -> dict[str, Any]:
+    world = synthesis.world(rows, seed, world_rows)
     shared = ray.put(world)
     chunks = [(first, min(first + CHUNK_ROWS, rows)) for first in range(0, rows, CHUNK_ROWS)]
     bins = np.zeros((2, _BINS), dtype=np.int64)
@@ -126,6 +132,7 @@ def _write(folder: Path, name: str, synthesis: Synthesis, rows: int, seed: int, 
     return {
         "dataset": name,
         "rows": rows,
+        "world_rows": world_rows,
         "seed": seed,
         "users": world.users,
         "items": world.items,
