@@ -24,6 +24,7 @@ from ray.data.datasource import Datasource, ReadTask
 
 from harness.datasets.parts import PACKED, unpacked
 from harness.stream_plan import Window
+from harness.streaming import read_here
 
 TASKS_AT_ONCE = 2
 """Tasks of a stream that read side by side. They ask for no CPU of their own: the trial has reserved one for them."""
@@ -59,19 +60,24 @@ class BlockSource(Datasource):
 
 
 def read_by_ray(windows: Sequence[Window], columns: int) -> Iterator[NDArray[np.int32]]:
-    """Yield the rows of these windows, one after the other, in matrices of several windows, int32 [R, C]."""
-    sections = sections_of(blocks_of(windows))
-    if not sections:
+    """Yield the rows of these windows, one after the other, in matrices of one or several windows, int32 [R, C].
+
+    What a single block holds is read in this process: there is nothing to read ahead of.
+    """
+    blocks = blocks_of(windows)
+    if len(blocks) < 2:
+        yield from read_here(windows, columns)
         return
+    sections = sections_of(blocks)
     with ThreadPoolExecutor(max_workers=1) as reader:
         coming = reader.submit(_read_section, sections[0], 4 * columns)
         for section in (*sections[1:], None):
-            blocks = coming.result()
+            read = coming.result()
             if section is not None:
                 coming = reader.submit(_read_section, section, 4 * columns)
-            while blocks:
+            while read:
                 # Ray frees a block once neither its reference nor its rows are held.
-                yield unpacked(ray.get(blocks.popleft()).column(PACKED))
+                yield unpacked(ray.get(read.popleft()).column(PACKED))
 
 
 def _read_section(blocks: Sequence[Sequence[Window]], row_bytes: int) -> deque[Any]:

@@ -10,9 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
+from harness import ray_reading
 from harness.cluster import Capacity, connected
 from harness.store import CHECKPOINTS
+from harness.streamed_tables import in_parts
+from harness.streaming import open_stream, read_here
 from harness.train_workers import CHECKPOINT_SECONDS
 from harness.trial import ROWS_SEEN
 from tests.harness.killed_table import KilledTable, killed_table
@@ -43,22 +47,39 @@ def test_a_killed_worker_goes_on_from_its_last_checkpoint(table: KilledTable, ca
     assert found.metrics == table.run({"killed": ()})["killed"].metrics
 
 
-def test_either_of_two_workers_is_killed_and_both_go_on(table: KilledTable, capacity: Capacity) -> None:
-    even, odd = random.randrange(0, table.steps, 2), random.randrange(1, table.steps, 2)
-    found = table.run({"whole": (), f"killed at {even} and {odd}": (even, odd)}, capacity, workers=2)
+@pytest.mark.parametrize("rows_of_block", [1, 10**6])
+def test_ray_reads_the_rows_that_are_read_here(
+    table: KilledTable, capacity: Capacity, monkeypatch: pytest.MonkeyPatch, rows_of_block: int
+) -> None:
+    monkeypatch.setattr(ray_reading, "ROWS_OF_BLOCK", rows_of_block)
+    by_ray, here = (
+        open_stream(in_parts(table.dataset), "base", "repeat", read=read)
+        for read in (ray_reading.read_by_ray, read_here)
+    )
+    for skip in (0, 3):
+        pairs = zip(
+            by_ray.batches(64, shuffle_seed=1, skip=skip), here.batches(64, shuffle_seed=1, skip=skip), strict=True
+        )
+        for one, other in pairs:
+            assert torch.equal(one.label_B, other.label_B)
+            assert all(torch.equal(one.columns[name], other.columns[name]) for name in other.columns)
+
+
+def test_two_workers_give_the_numbers_of_one_and_killed_ones_too(table: KilledTable, capacity: Capacity) -> None:
+    """Without dropout, whose random numbers workers draw by themselves, they differ by the rounding of sums alone.
+
+    An even step kills the first worker, an odd one the second.
+    """
+    step, plain = random.randrange(table.steps), {"backbone.dropout": 0.0}
+    found = table.run({"whole": (), f"killed at {step}": (step,)}, capacity, workers=2, parameters=plain)
     whole, killed = found.values()
-    assert (whole.status, killed.status) == ("finished", "finished"), killed.error
-    assert table.left(list(found)[1]) == [], "they were not killed"
+    assert (whole.status, killed.status) == ("finished", "finished"), whole.error + killed.error
+    assert table.left(list(found)[1]) == [], "it was not killed"
     assert killed.metrics == whole.metrics
     assert killed.curves[ROWS_SEEN].values == whole.curves[ROWS_SEEN].values == [table.rows_seen]
 
-
-def test_two_workers_give_the_numbers_of_one(table: KilledTable, capacity: Capacity) -> None:
-    """Without dropout, whose random numbers workers draw by themselves, they differ by the rounding of sums alone."""
-    two = table.run({"all": ()}, capacity, workers=2, parameters={"backbone.dropout": 0.0})["all"]
-    one = table.run({"all": ()}, parameters={"backbone.dropout": 0.0})["all"]
-    assert (two.spec.workers, one.spec.workers) == (2, 1)
-    assert two.curves[ROWS_SEEN].values == [table.rows_seen]
+    one = table.run({"one": ()}, parameters=plain)["one"]
+    assert (whole.spec.workers, one.spec.workers) == (2, 1)
     # So few rows leave scores that hardly differ, of which rounding turns a few pairs round: the AUC counts pairs.
     for name, value in one.metrics.items():
-        assert two.metrics[name] == pytest.approx(value, abs=1e-4 if name.endswith("log_loss") else 1e-2), name
+        assert whole.metrics[name] == pytest.approx(value, abs=1e-4 if name.endswith("log_loss") else 1e-2), name
