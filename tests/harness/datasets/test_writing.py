@@ -119,7 +119,9 @@ def test_a_damaged_schema_is_one_line(tmp_path: Path, damage: str) -> None:
 def test_a_schema_says_what_went_in(tmp_path: Path) -> None:
     write(tmp_path / "small", contents())
     schema = json.loads((tmp_path / "small" / "schema.json").read_text())
-    assert schema["splits"]["train"] == {"rows": 2, "search": True, "column": "", "code": 0, "atoms": []}
+    assert schema["splits"]["train"] == {
+        "rows": 2, "search": True, "column": "", "code": 0, "atoms": [], "optimum_auc": None,
+    }  # fmt: skip
     assert (schema["items"], schema["users"], schema["history_length"]) == (3, 2, 2)
 
 
