@@ -15,6 +15,8 @@ from harness.tables.layout import KINDS, metric_title
 from harness.tables.model import SELECTIONS, Table
 
 PANEL_WIDTH, PANEL_HEIGHT = 4.2, 3.6
+MARGIN = 1.6
+"""The axis goes on so many times beyond its first and last place."""
 
 
 def plot_rows(table: Table, datasets: Sequence[str] | None = None) -> Figure:
@@ -53,7 +55,19 @@ def _panel(panel: Any, table: Table, drawn: Sequence[str], metric: str) -> None:
     panel.plot([x for x, _ in best], [auc for _, auc in best], color=PRINTED, linestyle=":", marker="_", markersize=12)
     panel.set_title(metric_title(metric), fontsize="medium")
     panel.set_xlabel(metric_title(TRAINING_ROWS))
+    if best:  # a logarithmic axis of its own choosing may have no tick at all
+        panel.set_xlim(best[0][0] / MARGIN, best[-1][0] * MARGIN)
+        panel.set_xticks([x for x, _ in best], [_short(x) for x, _ in best], minor=False)
+        panel.set_xticks([], minor=True)
     bare(panel, "y")
+
+
+def _short(rows: float) -> str:
+    """Return a number of rows with two figures: `48 k`, `1.2 M`."""
+    for unit, size in (("M", 1e6), ("k", 1e3)):
+        if rows >= size:
+            return f"{rows / size:.{1 if rows < 10 * size else 0}f} {unit}".replace(".0", "")
+    return f"{rows:.0f}"
 
 
 def _known(table: Table, drawn: Sequence[str], row: str, metric: str, selection: str) -> list[tuple[float, Any]]:
