@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from harness.datasets.large.synthesis.marginals import Tail, dealt, log_normal, long_tail, scaled
+from harness.datasets.large.synthesis.marginals import Tail, dealt, in_proportion, log_normal, long_tail, scaled
 from harness.datasets.large.synthesis.world import World, plant, sigmoid
 
 ROW_FILE, ITEM_FILE, USER_FILE = "user_behavior.csv", "item.csv", "user.csv"
@@ -45,7 +45,7 @@ def cikm_world(rows: int, seed: int, world_rows: int | None = None) -> World:
         user_fields={name: first + random.integers(0, n, users) for name, (first, n) in USER_VALUES.items()},
         item_fields={name: dealt(random, items, scaled(number, share)) for name, number in ITEM_VALUES.items()},
         user_rows=log_normal(rows, users, USER_SIGMA),
-        item_rows=long_tail(rows, items, ITEM_TAIL.times(rows / world_rows)),
+        item_rows=in_proportion(rows, long_tail(world_rows, items, ITEM_TAIL)),
         position_shares=(1.0,),
     )
 

@@ -5,7 +5,7 @@ Legend: N users, items or categories, R rows.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,10 +22,6 @@ class Tail:
     share: float
     above: float
     exponent: float
-
-    def times(self, factor: float) -> Tail:
-        """Return the tail where all occur so many times as often."""
-        return replace(self, above=self.above * factor)
 
 
 def long_tail(total: int, number: int, tail: Tail) -> NDArray[np.int64]:
@@ -47,6 +43,11 @@ def long_tail(total: int, number: int, tail: Tail) -> NDArray[np.int64]:
         share_N ** (-1 / body),
     )
     return summing_to(total, np.minimum(times_N, total))
+
+
+def in_proportion(total: int, count_N: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return how often each occurs where all occur as many times as often, int64 [N], summing to `total`."""
+    return summing_to(total, count_N * (total / count_N.sum()))
 
 
 def log_normal(total: int, number: int, sigma: float) -> NDArray[np.int64]:

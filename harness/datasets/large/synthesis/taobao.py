@@ -16,7 +16,15 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from harness.datasets.large.synthesis.marginals import Tail, dealt, log_normal, long_tail, scaled, without
+from harness.datasets.large.synthesis.marginals import (
+    Tail,
+    dealt,
+    in_proportion,
+    log_normal,
+    long_tail,
+    scaled,
+    without,
+)
 from harness.datasets.large.synthesis.world import World, plant, sigmoid
 
 ROW_FILE, AD_FILE, USER_FILE = "raw_sample.csv", "ad_feature.csv", "user_profile.csv"
@@ -75,7 +83,7 @@ def taobao_world(rows: int, seed: int, world_rows: int | None = None) -> World:
         user_fields={name: np.maximum(values, EMPTY) for name, values in user_fields.items()},
         item_fields=ad_fields,
         user_rows=log_normal(rows, users, USER_SIGMA),
-        item_rows=long_tail(rows, ads, AD_TAIL.times(rows / world_rows)),
+        item_rows=in_proportion(rows, long_tail(world_rows, ads, AD_TAIL)),
         position_shares=POSITION_SHARES,
     )
     return replace(world, user_fields=user_fields)
