@@ -97,7 +97,7 @@ def _read_section(blocks: Sequence[Sequence[Window]], row_bytes: int) -> deque[A
 def sections_of(blocks: Sequence[Sequence[Window]]) -> list[Sequence[Sequence[Window]]]:
     """Return the blocks in the same order, as many together as an execution reads; the first is soon there, alone."""
     rest = range(1, len(blocks), BLOCKS_OF_SECTION)
-    return [*([blocks[:1]] if blocks else []), *(blocks[first : first + BLOCKS_OF_SECTION] for first in rest)]
+    return [blocks[:1], *(blocks[first : first + BLOCKS_OF_SECTION] for first in rest)]
 
 
 def blocks_of(windows: Sequence[Window]) -> list[list[Window]]:

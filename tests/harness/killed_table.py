@@ -4,43 +4,24 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from harness.cluster import Capacity
-from harness.datasets.prepared import PreparedDataset
 from harness.datasets.synthetic import write_small_interactions
-from harness.methods import MethodCatalog
-from harness.places import Places
 from harness.places import places as own_places
 from harness.record import TrialResult
 from harness.request import Request
 from harness.schedule import Schedule
 from harness.specs import Parameters
-from harness.store import Store
 from harness.sweep import run_here, run_sweep
 from harness.table_specs import Row, TableSpec
-
-METHOD = """
-name: killed_at
-title: Kills its worker
-class: "tests.doubles:KilledAt"
-version: 1
-"""
+from tests.harness.small_table import INTERACTIONS, SmallTable
 
 BATCH_SIZE, EPOCHS = 512, 2
 
 
-@dataclass(frozen=True)
-class KilledTable:
+class KilledTable(SmallTable):
     """A generated dataset, an empty store, and the search spaces of the checkout with one more method."""
-
-    places: Places
-    dataset: PreparedDataset
-
-    @property
-    def store(self) -> Store:
-        return Store(self.places.store)
 
     @property
     def steps(self) -> int:
@@ -72,7 +53,7 @@ class KilledTable:
             metrics=("cold/auc",), seeds=(0,), feed="stream", workers=workers, rows=rows,
         )  # fmt: skip
         request = Request(table, {self.dataset.name: self.dataset}, tuple(killed_at), (0,), "tuned")
-        schedule = Schedule(request, MethodCatalog(self.places.search_spaces), self.store)
+        schedule = Schedule(request, self.catalog, self.store)
         if capacity is None:
             run_here(schedule, self.places, lambda schedule: None)
         else:
@@ -94,9 +75,8 @@ class KilledTable:
 
 def killed_table(folder: Path) -> KilledTable:
     """Write all that a `KilledTable` needs into a folder."""
-    home = own_places()
-    spaces = folder / "search_spaces"
-    shutil.copytree(home.search_spaces, spaces)
-    (spaces / "killed_at.yaml").write_text(METHOD, encoding="utf-8")
-    places = Places(home.results, spaces, folder / "data", str(folder / "runs"), folder / "tensorboard")
-    return KilledTable(places, write_small_interactions(places.data / "prepared" / "small"))
+    table = KilledTable(folder, INTERACTIONS)
+    shutil.copytree(own_places().search_spaces, table.places.search_spaces)
+    table.add_method("killed_at", "tests.doubles:KilledAt")
+    write_small_interactions(table.places.data / "prepared" / INTERACTIONS)
+    return table
