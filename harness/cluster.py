@@ -23,6 +23,9 @@ _RAY_ENVIRONMENT = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_prestart_worker_first_driver": "0",
     "RAY_raylet_start_wait_time_s": "120",  # on a busy machine thirty are not enough
+    # Ray's own processes of a streamed trial exceed its limit of idle ones, so that those which read would be ended
+    # after a second of rest and started anew for every section of an epoch.
+    "RAY_idle_worker_killing_time_threshold_ms": "600000",
 }
 
 _NEEDED_LATER = ("pandas", "scipy.stats", "matplotlib.figure")
@@ -53,6 +56,7 @@ def connected(
     cpus: int | None = None,
     checkout: Path | None = None,
     object_store_bytes: int | None = None,
+    imports_ahead: bool = True,
 ) -> Iterator[Capacity]:
     """Connect to the cluster at `address`, or `RAY_ADDRESS`, or start one on this machine; leave it afterwards.
 
@@ -62,6 +66,8 @@ def connected(
         checkout: the folder that a remote cluster's workers need, shipped by Ray's `runtime_env`.
         object_store_bytes: for work on data, without trials: the shared memory of a cluster that is started here, and
             workers import nothing beforehand.
+        imports_ahead: workers import what a trial needs as they start. Not for streamed trials: most processes that
+            Ray Train and Ray Data start beside their workers do not need it.
 
     Raises:
         ClusterError: the cluster cannot be reached, or runs another version of Ray or Python.
@@ -74,10 +80,10 @@ def connected(
         import ray
 
     quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
-    workers = {"worker_process_setup_hook": f"{__name__}.{prepare_worker.__name__}"}
-    meanwhile: Any = _imported_meanwhile()
-    if object_store_bytes is not None:
-        workers, meanwhile = {}, contextlib.nullcontext()
+    with_trials = object_store_bytes is None
+    hook = {"worker_process_setup_hook": f"{__name__}.{prepare_worker.__name__}"}
+    workers = hook if with_trials and imports_ahead else {}
+    meanwhile: Any = _imported_meanwhile() if with_trials else contextlib.nullcontext()
     try:
         with quick_imports(), meanwhile:
             if address is None:

@@ -166,7 +166,8 @@ def _sweep(
         with Progress(schedule, known, 1, console) as watch:
             run_here(schedule, here, watch)
         return
-    with connected(address, cpus=cpus, checkout=here.checkout) as capacity:
+    ahead = table.feed != "stream"
+    with connected(address, cpus=cpus, checkout=here.checkout, imports_ahead=ahead) as capacity:
         slots = float(slots_of(table, capacity).trials)
         with Progress(schedule, known, slots, console) as watch:
             run_sweep(schedule, here, capacity, watch)

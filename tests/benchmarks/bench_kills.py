@@ -22,7 +22,7 @@ from tests.harness.killed_table import killed_table
 
 def main(runs: int = 10, workers: int = 2) -> None:
     os.environ[CHECKPOINT_SECONDS] = "0"
-    with tempfile.TemporaryDirectory() as folder, connected(cpus=max(2, workers)) as capacity:
+    with tempfile.TemporaryDirectory() as folder, connected(cpus=max(2, workers), imports_ahead=False) as capacity:
         table = killed_table(Path(folder))
         steps = {f"killed {run}": (random.randrange(table.steps),) for run in range(runs)}
         found = table.run({"left alone": (), **steps}, capacity, workers=workers)

@@ -31,7 +31,7 @@ GOAL, GOAL_FIRST, GOAL_MEMORY = 1_000_000, 1.0, 2 * 2**30
 
 
 def main(parts: int = 8) -> None:
-    with tempfile.TemporaryDirectory() as scratch, connected(cpus=2):
+    with tempfile.TemporaryDirectory() as scratch, connected(cpus=2, imports_ahead=False):
         dataset, plain = _generated(Path(scratch), parts)
         here = open_stream(dataset, "base", "repeat", read=read_here)
         by_ray = open_stream(dataset, "base", "repeat", read=read_by_ray)

@@ -26,7 +26,7 @@ from tests.harness.killed_table import KilledTable, killed_table
 def capacity() -> Iterator[Capacity]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(CHECKPOINT_SECONDS, "0")
-        with connected(cpus=2) as capacity:
+        with connected(cpus=2, imports_ahead=False) as capacity:
             yield capacity
 
 
