@@ -14,6 +14,7 @@ from trainables.layers import (
     field_pairs,
     gather_rows,
     pairwise_interactions,
+    row_sums,
 )
 from trainables.lookups import looked_up
 
@@ -26,6 +27,15 @@ def test_gathered_rows_and_their_gradient_are_those_of_indexing() -> None:
     (theirs,) = torch.autograd.grad((table_VD[index_C] * weight_CD).sum(), table_VD)
     assert torch.equal(gather_rows(table_VD, index_C), table_VD[index_C])
     torch.testing.assert_close(ours, theirs)
+
+
+def test_row_sums_are_those_of_a_scatter_bit_for_bit() -> None:
+    index_C = torch.randint(0, 50, (700,))
+    grad_CD = torch.randn(700, 16)
+    row_W, grad_WD = row_sums(index_C, grad_CD)
+    everywhere_VD = torch.zeros(50, 16).scatter_add_(0, index_C.unsqueeze(1).expand_as(grad_CD), grad_CD)
+    assert row_W.tolist() == sorted(set(index_C.tolist()))
+    assert torch.equal(grad_WD, everywhere_VD[row_W])
 
 
 @pytest.mark.parametrize("padding", ["masked", "summed"])
