@@ -17,6 +17,8 @@ from harness.tables.model import SELECTIONS, Table
 PANEL_WIDTH, PANEL_HEIGHT = 4.2, 3.6
 MARGIN = 1.6
 """The axis goes on so many times beyond its first and last place."""
+ROOM = 0.25
+"""What of their range the means leave free above and below; an interval that is longer, as of two seeds, is cut off."""
 
 
 def plot_rows(table: Table, datasets: Sequence[str] | None = None) -> Figure:
@@ -34,6 +36,9 @@ def plot_rows(table: Table, datasets: Sequence[str] | None = None) -> Figure:
     panels = figure.subplots(1, len(metrics), squeeze=False, sharey=True)[0]
     for panel, metric in zip(panels, metrics, strict=True):
         _panel(panel, table, drawn, metric)
+    if heights := _heights(table, drawn, metrics):
+        room = ROOM * (max(heights) - min(heights)) or ROOM
+        panels[0].set_ylim(min(heights) - room, max(heights) + room)
     figure.suptitle(table.spec.title, fontweight="bold")
     figure.legend(handles=_legend(table, drawn), loc="outside lower center", ncols=4, frameon=False)
     return figure
@@ -89,6 +94,18 @@ def _best(table: Table, drawn: Sequence[str]) -> dict[float, float]:
         for selection in SELECTIONS
         for x, summary in _known(table, drawn, row.name, OPTIMUM_AUC, selection)
     }
+
+
+def _heights(table: Table, drawn: Sequence[str], metrics: Sequence[str]) -> list[float]:
+    """Return every mean that is drawn, and the best possible AUCs."""
+    of_rows = [
+        summary.mean
+        for metric in metrics
+        for row in table.spec.rows
+        for selection in SELECTIONS
+        for _, summary in _known(table, drawn, row.name, metric, selection)
+    ]
+    return [*of_rows, *_best(table, drawn).values()]
 
 
 def _legend(table: Table, drawn: Sequence[str]) -> list[Line2D]:

@@ -119,6 +119,8 @@ def test_rows_are_an_axis_and_the_best_possible_auc_is_above():
     assert lines[1000.0, 9000.0] == pytest.approx([0.712, 0.72])  # the last one's
     (best,) = [line for line in panel.lines if line.get_linestyle() == ":"]
     assert (list(best.get_xdata()), list(best.get_ydata())) == ([1000, 9000], [0.74, 0.76])
+    # From the lowest mean to the best possible AUC, whatever the intervals of two seeds.
+    assert panel.get_ylim() == pytest.approx((0.702 - 0.25 * 0.058, 0.76 + 0.25 * 0.058))
     assert [label.get_text() for label in panel.get_xticklabels()] == ["1 k", "9 k"]
     labels = [handle.get_label() for handle in plot(table).legends[0].legend_handles]
     assert labels == ["DeepFM", "Ours(DeepFM)", "ours, tuned", "best possible AUC"]
