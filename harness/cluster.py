@@ -64,10 +64,9 @@ def connected(
         address: `host:port` of a running cluster's head, or None.
         cpus: logical CPUs of a cluster that is started here; all of them by default.
         checkout: the folder that a remote cluster's workers need, shipped by Ray's `runtime_env`.
-        object_store_bytes: for work on data, without trials: the shared memory of a cluster that is started here, and
-            workers import nothing beforehand.
-        imports_ahead: workers import what a trial needs as they start. Not for streamed trials: most processes that
-            Ray Train and Ray Data start beside their workers do not need it.
+        object_store_bytes: for work on data, without trials: the shared memory of a cluster that is started here.
+        imports_ahead: workers import what a trial needs as they start. Not for work on data, nor for streamed trials:
+            most processes that Ray Train and Ray Data start beside their workers do not need it.
 
     Raises:
         ClusterError: the cluster cannot be reached, or runs another version of Ray or Python.
@@ -80,10 +79,9 @@ def connected(
         import ray
 
     quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
-    with_trials = object_store_bytes is None
     hook = {"worker_process_setup_hook": f"{__name__}.{prepare_worker.__name__}"}
-    workers = hook if with_trials and imports_ahead else {}
-    meanwhile: Any = _imported_meanwhile() if with_trials else contextlib.nullcontext()
+    workers = hook if imports_ahead else {}
+    meanwhile: Any = _imported_meanwhile() if object_store_bytes is None else contextlib.nullcontext()
     try:
         with quick_imports(), meanwhile:
             if address is None:

@@ -21,6 +21,7 @@ from tests.benchmarks import (
     bench_memory,
     bench_next_item,
     bench_nodes,
+    bench_row_sums,
     bench_stream,
     bench_sweep,
     bench_synthesis,
@@ -37,6 +38,7 @@ def main(data_root: Path) -> None:
     bench_csdm.main(data_root)
     bench_dgenctr.main(data_root)
     bench_next_item.main(data_root)
+    bench_row_sums.main()
     bench_stream.main()
     bench_kills.main()
     bench_sweep.main()

@@ -69,6 +69,7 @@ def ray_for_data(address: str | None, object_store_bytes: int) -> Iterator[None]
     if ray.is_initialized():
         yield
         return
-    with connected(address, checkout=places().checkout, object_store_bytes=object_store_bytes):
+    checkout = places().checkout
+    with connected(address, checkout=checkout, object_store_bytes=object_store_bytes, imports_ahead=False):
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         yield
