@@ -139,16 +139,21 @@ def check_fits(capacity: Capacity, *, cpus: float, gpus: float) -> None:
         raise ClusterError(f"a trial asks for {gpus:g} GPUs, the largest node has {capacity.node_gpus:g}; set gpus: 0")
 
 
-def check_workers_fit(capacity: Capacity, workers: int, threads: int) -> None:
-    """Check that a trial's workers can ever run side by side.
+def check_workers_fit(capacity: Capacity, workers: int, threads: int, gpus: float) -> None:
+    """Check that a trial's workers, each with so many threads and GPUs, can ever run side by side.
 
     Raises:
-        ClusterError: all nodes together have too few CPUs.
+        ClusterError: all nodes together have too few CPUs or GPUs.
     """
     if workers * threads > capacity.cpus:
         raise ClusterError(
             f"{workers} workers with {threads} threads each ask for {workers * threads} CPUs, the cluster has"
             f" {capacity.cpus:g}; set workers or threads lower, or --cpus higher"
+        )
+    if workers * gpus > capacity.gpus:
+        raise ClusterError(
+            f"{workers} workers with {gpus:g} GPUs each ask for {workers * gpus:g} GPUs, the cluster has"
+            f" {capacity.gpus:g}; set workers or gpus lower"
         )
 
 

@@ -32,7 +32,7 @@ class Curve(Frozen):
 
 
 class Environment(Frozen):
-    """Where a trial ran."""
+    """Where a trial ran; `gpu` is empty of one that computed on the CPU."""
 
     python: str
     torch: str
@@ -40,6 +40,7 @@ class Environment(Frozen):
     platform: str
     processor: str
     threads: int
+    gpu: str = ""
 
 
 class TrialResult(Frozen):

@@ -55,7 +55,7 @@ def run_sweep(schedule: Schedule, places: Places, capacity: Capacity, watch: Wat
     """
     table = schedule.request.table
     check_fits(capacity, cpus=table.threads, gpus=table.gpus)
-    check_workers_fit(capacity, table.workers, table.threads)
+    check_workers_fit(capacity, table.workers, table.threads, table.gpus)
     slots = slots_of(table, capacity)
     os.environ.update({key: os.environ.get(key, value) for key, value in _TUNE_ENVIRONMENT.items()})
     # With fewer trials pending than slots, a slot stays empty: its actor never starts when others end often.
@@ -98,9 +98,11 @@ def slots_of(table: TableSpec, capacity: Capacity) -> Slots:
     """
     if table.alone:
         return Slots(1, capacity.node_cpus)
-    if table.workers > 1 or table.feed == "stream":
-        return Slots(max(1, int(capacity.cpus // streamed_cpus(table.workers, table.threads))), table.threads)
-    return Slots(max(1, int(capacity.cpus // table.threads)), table.threads)
+    streamed = table.workers > 1 or table.feed == "stream"
+    trials = capacity.cpus // (streamed_cpus(table.workers, table.threads) if streamed else table.threads)
+    if table.gpus:
+        trials = min(trials, capacity.gpus // (table.workers * table.gpus))
+    return Slots(max(1, int(trials)), table.threads)
 
 
 def run_here(schedule: Schedule, places: Places, watch: Watch) -> None:

@@ -102,9 +102,10 @@ class TableSpec(Strict):
     it is drawn where a kind has several drawings: cells as every seed, as the stages of a cold start or by the number
     of training rows of generated datasets, times as every seed or as a scatter of the other metrics over the last,
     embeddings by t-SNE or as their covariance. The first row of `order` is to beat the second, and so on, and each of
-    them all other rows of the paper. `gpus` are reserved for each trial, and refused where no node has them; models
-    still compute on the CPU. `feed` says how rows reach a trial: `resident` in memory, as a `stream`, or `auto`, by the
-    dataset's size. `workers` train each trial together, with `threads` each, and always stream.
+    them all other rows of the paper. `gpus` are reserved for each trial, or each worker of one, which then computes
+    on a GPU; they are refused where no node has them. `feed` says how rows reach a trial: `resident` in memory, as a
+    `stream`, or `auto`, by the dataset's size. `workers` train each trial together, with `threads` each, and always
+    stream.
     """
 
     title: str

@@ -8,9 +8,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import TypeAdapter
 
 from harness.datasets.prepared import open_prepared
+from harness.devices import CPU
 from harness.errors import TrialError
 from harness.feeds import Feed
 from harness.methods import MethodCatalog
@@ -66,7 +68,7 @@ def _train(job: Job, places: Places, store: Store) -> str:
     os.environ.update({key: os.environ.get(key, value) for key, value in _TRAIN_ENVIRONMENT.items()})
     with quick_imports():
         import ray.train
-        from ray.train.torch import TorchTrainer
+        from ray.train.torch import TorchConfig, TorchTrainer
 
     logging.getLogger("ray.train").setLevel(logging.CRITICAL)
     spec, name = job.spec, f"{job.spec.id}-{code_hash()}"
@@ -80,6 +82,7 @@ def _train(job: Job, places: Places, store: Store) -> str:
             "places": TypeAdapter(Places).dump_json(places).decode(),
             "seconds": float(os.environ.get(CHECKPOINT_SECONDS, "30")),
         },
+        torch_config=TorchConfig(backend=_backend(spec.gpus)),
         scaling_config=ray.train.ScalingConfig(
             num_workers=spec.workers, use_gpu=spec.gpus > 0, resources_per_worker=resources
         ),
@@ -121,6 +124,7 @@ def work(config: dict[str, Any]) -> None:
         load_checkpoint(spec.starts_from, store) if spec.starts_from else None,
         feed=Feed("stream", share, read_by_ray),
         checkpoints=checkpoints,
+        device=_device(spec.gpus),
     )
     if not config["keep_checkpoint"]:
         files.pop(CHECKPOINT, None)
@@ -131,6 +135,23 @@ def work(config: dict[str, Any]) -> None:
         _leave_the_group()
     elif share.rank == 0:
         store.write(result, files)
+
+
+def _backend(gpus: float) -> str:
+    """Return how workers add up their gradients: NCCL joins whole GPUs alone, and not two workers on one."""
+    return "nccl" if gpus >= 1 else "gloo"
+
+
+def _device(gpus: float) -> torch.device:
+    """Return this worker's device: of the GPUs of its node, the one that Ray gave it."""
+    if not gpus:
+        return CPU
+    import ray.train.torch
+
+    device: torch.device = ray.train.torch.get_device()
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    return device
 
 
 def _file(rank: int) -> str:

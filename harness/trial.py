@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from harness.datasets.prepared import PreparedDataset
+from harness.devices import computing_on, device_name, device_of, moved
 from harness.errors import DiffbenchError, InputError, StoreError, TrialError
 from harness.feeds import Feed
 from harness.methods import MethodCatalog, resolve
@@ -63,6 +64,7 @@ def run_trial(
     *,
     feed: Feed | None = None,
     checkpoints: TrialCheckpoints | None = None,
+    device: torch.device | None = None,
 ) -> tuple[TrialResult, dict[str, bytes]]:
     """Run a trial; return its record and its files.
 
@@ -76,15 +78,18 @@ def run_trial(
         start: the checkpoint of the trial that this one starts from.
         feed: how rows are read, where that is not in this process: by Ray Data, or by several workers.
         checkpoints: takes what is needed to go on when the process is killed, or brings it.
+        device: what it computes on, where that is not the GPU or the CPU that the spec says.
 
     Raises:
-        InputError: the dataset or the method is not what the spec says, or several workers have to share the rows.
+        InputError: the dataset or the method is not what the spec says, several workers have to share the rows, or
+            there is no GPU.
     """
     feed = feed or Feed(spec.feed)
     if feed.kind != spec.feed or feed.share.workers != spec.workers:
         raise InputError(f"{spec.workers} workers: need Ray to share the rows; leave --serial out")
     if dataset.hash != spec.dataset_hash:
         raise InputError(f"{dataset.name}: prepared rows have hash {dataset.hash[:12]}, not {spec.dataset_hash[:12]}")
+    device = device or device_of(spec.gpus)
     task = load_task(spec.task)
     resolved = resolve(task, catalog.find(spec.method), spec.parameters, catalog, spec.starts_from)
     torch.set_num_threads(spec.threads)
@@ -106,17 +111,19 @@ def run_trial(
         dataset=dataset,
         purpose=spec.purpose,
         seed=spec.seed,
-        start=start,
+        start=None if start is None else moved(start, device),
         log=curves.log,
         feed=feed,
         follow=follow,
+        device=device,
     )
     error, outcome = "", Outcome({})
     try:
-        outcome = task.run(context)
-        _check_finite(outcome.metrics)
-        if checkpoints is not None:
-            curves.log(ROWS_SEEN, checkpoints.rows_of_all_workers(), 0)
+        with computing_on(device):
+            outcome = task.run(context)
+            _check_finite(outcome.metrics)
+            if checkpoints is not None:
+                curves.log(ROWS_SEEN, checkpoints.rows_of_all_workers(), 0)
     except (Exception, SystemExit) as failure:  # whatever a method raises becomes part of its record
         error = describe(failure)
     result = TrialResult(
@@ -126,7 +133,7 @@ def run_trial(
         error=error,
         metrics={} if error else {name: float(value) for name, value in outcome.metrics.items()},
         curves=dict(curves.points),
-        environment=_environment(spec.threads),
+        environment=_environment(spec.threads, device),
         code_hash=code_hash(),
         data_note="; ".join(note for note in (dataset.schema.note, outcome.note) if note),
         wall_seconds=round(time.perf_counter() - started, 3),
@@ -239,7 +246,7 @@ def _files(outcome: Outcome) -> dict[str, bytes]:
     return files
 
 
-def _environment(threads: int) -> Environment:
+def _environment(threads: int, device: torch.device) -> Environment:
     return Environment(
         python=platform.python_version(),
         torch=torch.__version__,
@@ -247,6 +254,7 @@ def _environment(threads: int) -> Environment:
         platform=platform.platform(),
         processor=torch.backends.cpu.get_cpu_capability(),
         threads=threads,
+        gpu=device_name(device),
     )
 
 

@@ -15,7 +15,9 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from harness.devices import CPU, moved
 from harness.record import Curve
+from harness.seeding import random_state, set_random_state
 from trainables.checkpoints import Checkpoints, Loop, Place
 from trainables.workers import from_first, rank, summed
 
@@ -95,7 +97,7 @@ class TrialCheckpoints(Checkpoints):
         for optimizer, state in zip(loop.optimizers, self._shared["optimizers"], strict=True):
             optimizer.load_state_dict(state)
         loop.curve.load(self._shared["curve"])
-        torch.set_rng_state(self._own["random"])
+        set_random_state(self._own["random"])
         return Place(*self._shared["place"])
 
     def passed(self, place: Place, rows: int) -> None:
@@ -121,7 +123,7 @@ class TrialCheckpoints(Checkpoints):
 
     def _take(self, place: Place) -> None:
         assert self._loop is not None and self._module is not None
-        content: dict[str, Any] = {"random": torch.get_rng_state(), "rows": self.rows}
+        content: dict[str, Any] = {"random": random_state(), "rows": self.rows}
         if rank() == 0:
             content |= {
                 "module": self._module.state_dict(),
@@ -139,7 +141,7 @@ class TrialCheckpoints(Checkpoints):
             }
         begin = time.perf_counter()
         buffer = io.BytesIO()
-        torch.save(content, buffer)
+        torch.save(moved(content, CPU), buffer)
         self._write(buffer.getvalue())
         now = time.perf_counter()
         seconds = max(self._seconds, (now - begin) / SHARE_OF_TIME) if self._seconds else 0.0

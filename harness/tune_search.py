@@ -81,14 +81,15 @@ class ScheduleSearcher(Searcher):
         return {"cpu": self._slots.cpus, "gpu": job.spec.gpus}
 
     def _has_to_wait(self, job: Job) -> bool:
-        """Tell whether the workers of a streamed trial, or a trial beside such workers, would wait for CPUs.
+        """Tell whether the workers of a streamed trial, or a trial beside such workers, would wait for CPUs or GPUs.
 
-        Tune knows nothing of the workers' CPUs, so what does not fit is not handed out at all.
+        Tune knows nothing of what the workers take, so what does not fit is not handed out at all.
         """
         jobs = [*self._jobs.values(), job]
         if len(jobs) == 1 or all(other.spec.feed != "stream" for other in jobs):
             return False
-        return sum(self._cpus(other) for other in jobs) > self._capacity.cpus
+        gpus = sum(other.spec.workers * other.spec.gpus for other in jobs)
+        return sum(self._cpus(other) for other in jobs) > self._capacity.cpus or gpus > self._capacity.gpus
 
     def _cpus(self, job: Job) -> float:
         spec = job.spec

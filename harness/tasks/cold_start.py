@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
+from harness.devices import rows_on
 from harness.metrics.auc import auc, auc_standard_error
 from harness.metrics.curves import precision_recall_points, roc_points
 from harness.metrics.log_loss import log_loss
@@ -175,7 +176,7 @@ class _Protocol:
         score_N, label_N = gathered(joined(scores)), gathered(joined(labels))
         if not bool(score_N.isfinite().all()):
             raise FloatingPointError(f"{stage}: scores are not finite; lower the learning rate")
-        return score_N.numpy(), label_N.numpy()
+        return score_N.cpu().numpy(), label_N.cpu().numpy()
 
     def log(self, name: str, value: float) -> None:
         """Log a value at the last optimizer step."""
@@ -198,9 +199,10 @@ class _Protocol:
         prefix = "validation_" if self._context.purpose == "search" else ""
         seen = ("base", *STAGES[1 : STAGES.index(stage) + 1])
         counted = tuple(prefix + name for name in seen) if self._settings.count == "leak_free" else None
-        return self._context.feed.open(
+        rows = self._context.feed.open(
             self._context.dataset, prefix + split, self._context.purpose, count_splits=counted
         )
+        return rows_on(rows, self._context.device)
 
     def _seeded(self, stage: str) -> AbstractContextManager[None]:
         return torch_seeded(stage_seed(self._context, stage))

@@ -12,10 +12,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
+from harness.devices import CPU, rows_on, wait_for
 from harness.seeding import derive_seed, torch_seeded
 from harness.tasks.context import Context, Outcome
 from trainables.base import ColdStartMethod, CtrBatch, ItemTable, RowSource
@@ -58,11 +60,12 @@ class ColdStartTiming:
         assert isinstance(context.settings, ColdStartTimingSettings)
         search = context.purpose == "search"
         rows = context.feed.open(context.dataset, "validation_base" if search else "base", context.purpose)
+        rows = rows_on(rows, context.device)
         method = _built(context)
         kind = "validation" if search else "test"
         metrics: dict[str, float] = {}
         for stage, train in (("pretrain", method.pretrain), ("fit", method.fit)):
-            timed = TimedRows(rows, context.settings)
+            timed = TimedRows(rows, context.settings, Clock(context.device))
             with torch_seeded(derive_seed(context.seed, stage)), _counting_steps(timed.clock):
                 train(timed, seed=derive_seed(context.seed, "order", stage), log=context.log)
             if timed.clock.steps and not timed.clock.batch_seconds:
@@ -79,7 +82,8 @@ class ColdStartTiming:
 class Clock:
     """The times of batches in which an optimizer stepped, and `steps`, all optimizer steps so far."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device = CPU) -> None:
+        self.device = device
         self.steps = 0
         self.batch_seconds: list[float] = []
         self.step_seconds: list[float] = []
@@ -113,6 +117,7 @@ class TimedRows:
         batches = self._rows.batches(batch_size, shuffle_seed=shuffle_seed, skip=skip)
         for number, batch in enumerate(itertools.islice(batches, count)):
             yield batch
+            wait_for(self.clock.device)
             now, steps_now = time.perf_counter(), self.clock.steps
             if number >= warm_up:
                 self.clock.add(now - since, steps_now - steps)

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from torch import Tensor
 
 from harness.datasets.prepared import PreparedDataset
+from harness.devices import CPU
 from harness.feeds import RESIDENT, Feed
 from harness.record import OPTIMUM_AUC, TRAINING_ROWS
 from harness.seeding import derive_seed
@@ -36,7 +37,8 @@ class Context:
 
     `components` holds what the method is built around, by parameter name (`backbone`). `start` is the checkpoint
     of the trial that this one starts from. `purpose` decides which splits can be opened at all. `feed` opens them.
-    `follow` takes the method once it is built, and returns where its loops tell of their progress.
+    `follow` takes the method once it is built, and returns where its loops tell of their progress. `device` is what
+    the method computes on.
     """
 
     method: Component
@@ -49,6 +51,7 @@ class Context:
     log: Log
     feed: Feed = RESIDENT
     follow: Callable[[Any], Checkpoints] = lambda method: Checkpoints()
+    device: torch.device = CPU
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from harness.devices import rows_on
 from harness.errors import InputError
 from harness.feed import ResidentRows
 from harness.labelled_rows import LabelledRows
@@ -127,7 +128,7 @@ def scored(method: CtrMethod, rows: RowSource, settings: BaseModel) -> tuple[NDA
     score_N, label_N = gathered(joined(scores)), gathered(joined(labels))
     if not bool(score_N.isfinite().all()):
         raise FloatingPointError("scores are not finite; lower the learning rate")
-    return score_N.numpy(), label_N.numpy()
+    return score_N.cpu().numpy(), label_N.cpu().numpy()
 
 
 def _training_rows(context: Context, method: CtrMethod) -> RowSource:
@@ -137,16 +138,20 @@ def _training_rows(context: Context, method: CtrMethod) -> RowSource:
         InputError: labels are to be hidden in a stream, whose rows have no numbers to draw them by.
     """
     assert isinstance(context.settings, CtrSettings)
-    rows, share = _open(context, "train"), context.settings.labelled_share
+    rows, share = _read(context, "train"), context.settings.labelled_share
     if share == 1:
-        return rows
+        return rows_on(rows, context.device)
     if not isinstance(rows, ResidentRows):
         raise InputError(f"labelled_share {share}: needs the resident feed; set feed: resident")
     labelled = LabelledRows(rows, share, derive_seed(context.seed, "labelled"))
-    return labelled if method.uses_unlabelled_rows else labelled.labelled()
+    return rows_on(labelled if method.uses_unlabelled_rows else labelled.labelled(), context.device)
 
 
 def _open(context: Context, split: str) -> RowSource:
+    return rows_on(_read(context, split), context.device)
+
+
+def _read(context: Context, split: str) -> RowSource:
     assert isinstance(context.settings, CtrSettings)
     return context.feed.open(context.dataset, f"{context.settings.split}_{split}", context.purpose)
 

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from harness.datasets.item_text import ItemInput, TextSource, item_attributes, item_text
+from harness.devices import moved, sequences_on
 from harness.errors import InputError
 from harness.feed import open_sequences
 from harness.metrics.ranking import ndcg_at, ranks, recall_at
@@ -112,7 +113,7 @@ class _Training:
         self.step = 0
 
     def run(self) -> dict[str, float]:
-        train = open_sequences(self.context.dataset, "train", self.context.purpose)
+        train = _open(self.context, "train")
         if len(train) == 0:
             raise ValueError(f"{self.context.dataset.name}: the split train has no rows; prepare it again")
         if self.context.start is None:
@@ -181,7 +182,8 @@ def _item_inputs(context: Context) -> dict[str, ItemInput]:
 def _build(context: Context, inputs: Mapping[str, ItemInput]) -> NextItemModel:
     schema = context.dataset.schema
     build: Callable[..., NextItemModel] = context.method.cls
-    tensors = {name: torch.from_numpy(item_input.value.copy()) for name, item_input in inputs.items()}
+    arrays = {name: torch.from_numpy(item_input.value.copy()) for name, item_input in inputs.items()}
+    tensors = moved(arrays, context.device)
     with torch_seeded(derive_seed(context.seed, "init")):
         return build(schema.items, schema.history_length, **tensors, **context.method.parameters)
 
@@ -196,13 +198,17 @@ def _trains(context: Context, model: NextItemModel) -> bool:
 @torch.inference_mode()
 def _ranks(context: Context, model: NextItemModel, split: str) -> Tensor:
     """Return the rank of each target of a split, int64 [N]."""
-    source = open_sequences(context.dataset, split, context.purpose)
+    source = _open(context, split)
     if len(source) == 0:
         raise ValueError(f"{context.dataset.name}: the split {split} has no rows; prepare it again")
     model.eval()
     with torch_seeded(derive_seed(context.seed, split)):
         batches = source.batches(_settings(context).evaluation_batch_size)
-        return torch.cat([ranks(_no_nan(model.rank_scores(batch), split), batch.target_B) for batch in batches])
+        return torch.cat([ranks(_no_nan(model.rank_scores(batch), split), batch.target_B) for batch in batches]).cpu()
+
+
+def _open(context: Context, split: str) -> SequenceSource:
+    return sequences_on(open_sequences(context.dataset, split, context.purpose), context.device)
 
 
 def _no_nan(scores_BI: Tensor, split: str) -> Tensor:

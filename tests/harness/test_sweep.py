@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.cluster import Capacity, Slots
+from harness.cluster import Capacity, Slots, check_workers_fit
+from harness.errors import ClusterError
 from harness.measured import Measured, read_measured
 from harness.sweep import slots_of
 from harness.tune_search import KILLED
@@ -97,3 +98,13 @@ def test_trials_share_the_cluster_unless_each_is_to_be_alone(small: SmallTable) 
     assert slots_of(small.spec, capacity) == Slots(20, 1)
     assert slots_of(small.spec.model_copy(update={"threads": 3}), capacity) == Slots(6, 3)
     assert slots_of(small.spec.model_copy(update={"threads": 8, "kind": "timing"}), capacity) == Slots(1, 8)
+
+
+def test_gpus_limit_the_trials_that_run_at_a_time(small: SmallTable) -> None:
+    capacity = Capacity(node_cpus=8, node_gpus=2, cpus=20, gpus=3)
+    quarter = small.spec.model_copy(update={"gpus": 0.25, "threads": 1})
+    assert slots_of(quarter, capacity) == Slots(12, 1)
+    assert slots_of(quarter.model_copy(update={"gpus": 1, "workers": 2}), capacity) == Slots(1, 1)
+    check_workers_fit(capacity, workers=3, threads=1, gpus=1)
+    with pytest.raises(ClusterError, match="4 workers with 1 GPUs each ask for 4 GPUs, the cluster has 3; set workers"):
+        check_workers_fit(capacity, workers=4, threads=1, gpus=1)

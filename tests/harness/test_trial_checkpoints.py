@@ -6,9 +6,11 @@ import random
 import time
 
 import pytest
+import torch
 
 from harness.datasets.prepared import PreparedDataset
 from harness.datasets.synthetic import write_small_interactions
+from harness.devices import CPU
 from harness.methods import MethodCatalog, trial_spec
 from harness.places import places
 from harness.record import TrialResult
@@ -17,6 +19,7 @@ from harness.stream_plan import ORDER_VERSION
 from harness.table_specs import Row
 from harness.trial import ROWS_SEEN, run_trial
 from harness.trial_checkpoints import TrialCheckpoints
+from tests.other_device import other_device
 
 KILLS = 10
 
@@ -52,7 +55,9 @@ def spec_of(
     )
 
 
-def killed_again_and_again(spec: TrialSpec, dataset: PreparedDataset, steps: random.Random) -> tuple[TrialResult, int]:
+def killed_again_and_again(
+    spec: TrialSpec, dataset: PreparedDataset, steps: random.Random, device: torch.device = CPU
+) -> tuple[TrialResult, int]:
     """Run a trial whose process ends at random steps; return its record and how often it was killed."""
     last: bytes | None = None
     catalog = MethodCatalog(places().search_spaces)
@@ -65,8 +70,9 @@ def killed_again_and_again(spec: TrialSpec, dataset: PreparedDataset, steps: ran
                 raise Killed
             last, left = content, left - 1
 
+        checkpoints = TrialCheckpoints(write, seconds=0, resumed=last)
         try:
-            result, _ = run_trial(spec, dataset, catalog, checkpoints=TrialCheckpoints(write, seconds=0, resumed=last))
+            result, _ = run_trial(spec, dataset, catalog, checkpoints=checkpoints, device=device)
         except Killed:
             continue
         return result, kills
@@ -153,3 +159,12 @@ def test_streamed_and_resident_trials_are_different_trials(dataset: PreparedData
     before = resident.model_dump(mode="json", exclude={"feed", "workers"})
     assert TrialSpec.model_validate(before).id == resident.id
     assert stream.versions == resident.versions | {"stream_order": ORDER_VERSION}, "another order is another trial"
+
+
+def test_a_killed_trial_on_another_device_gives_the_numbers_of_one_on_the_cpu(dataset: PreparedDataset) -> None:
+    spec = spec_of(dataset, "bare_backbone", {"epochs": 2, "embedding_updates": "touched_rows"})
+    whole, _ = run_trial(spec, dataset, MethodCatalog(places().search_spaces))
+    with other_device() as device:
+        result, kills = killed_again_and_again(spec, dataset, random.Random(1), device)
+    assert (result.error, kills) == ("", KILLS)
+    assert whole.metrics == result.metrics

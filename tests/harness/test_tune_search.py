@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from ray.tune.search import Searcher
 
 from harness.cluster import Capacity, Slots
 from harness.specs import TrialSpec
-from harness.tune_search import KILLED, TRIES, ScheduleSearcher
-from tests.harness.small_table import made_result, small_next_item
+from harness.tune_search import KILLED, TRIAL_OF_WORKERS_CPUS, TRIES, ScheduleSearcher
+from tests.harness.small_table import made_result, small_cold_start, small_next_item
 
 LAST = {"name": "Last", "method": "last_item", "parameters": {"size": 2, "learning_rate": 0.1}}
 
@@ -36,3 +37,12 @@ def test_a_trial_that_ended_before_its_process_died_is_not_begun_again(tmp_path:
     searcher.on_trial_complete("first", error=True)
     assert searcher.suggest("after") == Searcher.FINISHED
     assert [result.status for _, result in schedule.finished.values()] == ["finished"]
+
+
+def test_a_streamed_trial_waits_for_the_gpus_that_another_ones_workers_hold(tmp_path: Path) -> None:
+    rows = [{"name": "Plain", "method": "plain", "parameters": {"backbone": "item_factors", "learning_rate": 0.1}}]
+    small = small_cold_start(tmp_path, rows=rows, seeds=[0, 1], gpus=1, workers=2, feed="stream")
+    for gpus, told in ((2, False), (4, True)):
+        searcher = ScheduleSearcher(small.schedule(), small.places, Slots(2, 1), Capacity(8, gpus, 8, gpus))
+        assert searcher.suggest("first")["resources"] == json.dumps({"cpu": TRIAL_OF_WORKERS_CPUS})
+        assert (searcher.suggest("second") is not None) == told

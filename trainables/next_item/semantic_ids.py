@@ -29,7 +29,7 @@ def semantic_ids(text_IE: Tensor, codebooks: int, codebook_size: int, seed: int)
     if codebook_size != 2**bits or codebook_size > len(text_IE):
         raise ValueError(f"codebook_size = {codebook_size}: a power of two up to the {len(text_IE)} items is expected")
     faiss.omp_set_num_threads(torch.get_num_threads())
-    text = text_IE.float().contiguous().numpy()
+    text = text_IE.cpu().float().contiguous().numpy()
     quantizer = faiss.ResidualQuantizer(text.shape[1], codebooks, bits)
     quantizer.cp.seed = seed % 2**31
     quantizer.cp.min_points_per_centroid = 1  # FAISS warns below this number, 39 by default
@@ -48,7 +48,7 @@ def _count_of_equals(code_IC: Tensor, codebook_size: int) -> Tensor:
         seen[codes] = count[-1] + 1
     if max(count) >= codebook_size:
         raise ValueError(f"{max(count) + 1} items have equal codes, more than {codebook_size}; raise codebook_size")
-    return torch.tensor(count)
+    return torch.tensor(count, device=code_IC.device)
 
 
 def prefix_tables(code_IC: Tensor, codebook_size: int) -> list[Tensor]:
