@@ -18,8 +18,10 @@ install: $(VENV)/.installed
 
 test-install: $(VENV)/.test-installed
 
+# Files of tests are shared out among processes; those that take longest begin.
+TEST_PROCESSES ?= 2
 test: test-install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 lint: test-install
 	$(BIN)/ruff check .

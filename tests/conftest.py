@@ -12,6 +12,11 @@ import torch
 torch.set_num_threads(1)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest, so that no process waits for another one's last file."""
+    items.sort(key=lambda item: item.get_closest_marker("starts_ray") is None)
+
+
 @pytest.fixture(scope="session")
 def raw_data() -> Path:
     """The folder of real raw files."""

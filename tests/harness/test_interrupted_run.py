@@ -14,6 +14,8 @@ from harness.measured import read_measured
 from harness.store import RECORD, Store
 from tests.harness.small_table import SEQUENCES, TABLE, SmallTable, small_next_item
 
+pytestmark = pytest.mark.starts_ray
+
 COMMAND = [sys.executable, "-m", "harness", "run", TABLE, "--cpus", "2"]
 SEARCHED, SEEDS = 4, 3
 

@@ -16,6 +16,8 @@ from harness.tune_search import KILLED
 from tests.doubles import SPARE
 from tests.harness.small_table import TABLE, SmallTable, small_next_item
 
+pytestmark = pytest.mark.starts_ray
+
 COMMAND = [sys.executable, "-m", "harness", "run", TABLE, "--cpus", "2"]
 
 

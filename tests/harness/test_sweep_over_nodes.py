@@ -13,6 +13,8 @@ from harness.store import RECORD
 from harness.sweep import run_sweep
 from tests.harness.small_table import SmallTable, small_next_item
 
+pytestmark = pytest.mark.starts_ray
+
 TRIALS = 10
 
 

@@ -21,6 +21,8 @@ from harness.train_workers import CHECKPOINT_SECONDS
 from harness.trial import ROWS_SEEN
 from tests.harness.killed_table import KilledTable, killed_table
 
+pytestmark = pytest.mark.starts_ray
+
 
 @pytest.fixture(scope="module")
 def capacity() -> Iterator[Capacity]:

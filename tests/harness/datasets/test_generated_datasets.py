@@ -13,6 +13,8 @@ from harness.methods import MethodCatalog
 from harness.places import Places, places
 from harness.tablerun import Options, open_run
 
+pytestmark = pytest.mark.starts_ray
+
 NAME = "taobao-ctr-synthetic-20k-world-10k"
 OTHERS = [("taobao", ""), ("taobao", "-0k"), ("taobao", "-5"), ("ml-1m", "-1m")]
 

@@ -15,6 +15,8 @@ from harness.datasets.large.sizes import Sizes
 from harness.datasets.large.tasks import ray_for_data
 from tests.harness.datasets.small_ads import small_ads, write_small_ads
 
+pytestmark = pytest.mark.starts_ray
+
 SIZES = Sizes(block_bytes=9_000, item_ranges=4, user_ranges=3, value_ranges=2)
 
 

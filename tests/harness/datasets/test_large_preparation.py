@@ -32,6 +32,8 @@ from tests.harness.datasets.small_ads import (
     write_small_ads,
 )
 
+pytestmark = pytest.mark.starts_ray
+
 PROTOCOLS = {"cold start": ColdStart(hot_above=60, block=10), "clicks": Clicks()}
 SMALL = Sizes(block_bytes=9_000, item_ranges=4, user_ranges=3, value_ranges=2)
 
