@@ -101,11 +101,12 @@ class TableSpec(Strict):
     validation metric while trials train) or a `projection` (the item embeddings that trials learned). `figure` says how
     it is drawn where a kind has several drawings: cells as every seed, as the stages of a cold start or by the number
     of training rows of generated datasets, times as every seed or as a scatter of the other metrics over the last,
-    embeddings by t-SNE or as their covariance. The first row of `order` is to beat the second, and so on, and each of
-    them all other rows of the paper. `gpus` are reserved for each trial, or each worker of one, which then computes
-    on a GPU; they are refused where no node has them. `feed` says how rows reach a trial: `resident` in memory, as a
-    `stream`, or `auto`, by the dataset's size. `workers` train each trial together, with `threads` each, and always
-    stream.
+    embeddings by t-SNE or as their covariance. Other rows are compared with `reference`, pair by pair; where that is a
+    line of a curve, points are compared at the same value. The first row of `order` is to beat the second, and so on,
+    and each of them all other rows of the paper. `gpus` are reserved for each trial, or each worker of one, which then
+    computes on a GPU; they are refused where no node has them. `feed` says how rows reach a trial: `resident` in
+    memory, as a `stream`, or `auto`, by the dataset's size. `workers` train each trial together, with `threads` each,
+    and always stream.
     """
 
     title: str
@@ -161,9 +162,9 @@ class TableSpec(Strict):
         mentioned: list[tuple[str, str | None]] = [("reference", name) for name in self.references]
         mentioned += [("baseline", name) for name in self.baselines] + [("order", name) for name in self.order]
         mentioned += [(f"rows.{row.name}.starts_from", row.starts_from) for row in self.written_rows]
-        known = names if self.kind != "curve" else [row.name for row in self.rows]
+        points = names if self.kind != "curve" else [row.name for row in self.rows]
         for key, mention in mentioned:
-            among = names if key.startswith("rows.") else known
+            among = points if key == "baseline" else [*points, *names] if key == "reference" else names
             if mention is not None and mention not in among:
                 raise ValueError(f"{key}: no row {mention!r}{did_you_mean(mention, among)}")
         for index, row in enumerate(self.written_rows):
@@ -195,8 +196,21 @@ class TableSpec(Strict):
 
     @property
     def references(self) -> tuple[str, ...]:
-        """The rows that others are compared with."""
+        """The rows that others are compared with; a line of a curve, point by point."""
         return (self.reference,) if isinstance(self.reference, str) else self.reference
+
+    def compared_with(self, row: Row, reference: str) -> str | None:
+        """Return the row that a row is compared with: the reference, or of a line of a curve the point at its value.
+
+        None where there is nothing to compare: the reference itself, another group's rows, points without the other.
+        """
+        if reference not in self.references_of(row):
+            return None
+        if any(isinstance(point, Point) and point.line == reference for point in self.rows):
+            if self.axis is None or not isinstance(row, Point) or row.line == reference:
+                return None
+            return self.axis.name_at(reference, row.value)
+        return reference if row.name != reference else None
 
     @property
     def baselines(self) -> tuple[str, ...]:
@@ -235,7 +249,8 @@ class TableSpec(Strict):
     def _in_group(self, names: tuple[str, ...], row: Row) -> tuple[str, ...]:
         by_group: dict[str, list[str]] = {}
         for name in names:
-            by_group.setdefault(self.row(name).group, []).append(name)
+            written = next((row for row in self.written_rows if row.name == name), None)
+            by_group.setdefault((written or self.row(name)).group, []).append(name)
         return tuple(by_group.get(row.group) or by_group.get("") or ())
 
 

@@ -117,8 +117,9 @@ def _column(
     """Compare every row of its group with a reference, adjusting the p-values of this column."""
     differences: dict[str, Difference] = {}
     for row in spec.rows:
-        if row.name != reference and reference in spec.references_of(row):
-            difference = paired_difference(trials, dataset, selection, metric, row.name, reference)
+        other = spec.compared_with(row, reference)
+        if other is not None:
+            difference = paired_difference(trials, dataset, selection, metric, row.name, other)
             if difference.n:
                 differences[row.name] = difference
     adjusted = holm([difference.p_value for difference in differences.values()])

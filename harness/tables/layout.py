@@ -152,7 +152,8 @@ def _differences(table: Table, dataset: str, reference: str) -> Grid:
             figures = (signed(c.metric, d.mean), interval, p_value(d.p_value), p_value(c.holm), number(d.effect, 2))
             rows.append((metric_title(c.metric), c.row, KINDS[c.selection], f"{d.n} {d.pairs}", *figures))
     header = ("metric", "row", "parameters", "pairs", "difference", "95 % interval", "p", "p (Holm)", "effect")
-    return Grid(f"Paired differences to {reference}", header, tuple(rows))
+    at = f" at the same {table.spec.axis.parameter}" if table.spec.axis else ""
+    return Grid(f"Paired differences to {reference}{at}", header, tuple(rows))
 
 
 def statistics(table: Table, dataset: str) -> Grid:

@@ -239,8 +239,21 @@ def test_a_row_of_a_curve_stands_at_every_value_with_its_start() -> None:
         ("B at rate = 1", {"rate": 1}, "A at rate = 1"),
     ]
     assert [(row.line, row.value) for row in table.rows if isinstance(row, Point)][:2] == [("A", 0.1), ("A", 1)]
-    with pytest.raises(ValidationError, match="reference: no row 'A'"):
-        TableSpec(**TABLE | CURVE | {"rows": rows, "reference": "A"})
+    with pytest.raises(ValidationError, match="baseline: no row 'A'"):
+        TableSpec(**TABLE | CURVE | {"rows": rows, "baseline": "A"})
+
+
+def test_points_of_a_curve_are_compared_with_the_references_point_at_their_value() -> None:
+    rows = [{"name": "A", "method": "a"}, {"name": "B", "method": "b"}, {"name": "Fixed", "method": "a", "fixed": True}]
+    table = TableSpec(**TABLE | CURVE | {"rows": rows, "reference": ["A", "Fixed"]})
+    compared = {row.name: [table.compared_with(row, reference) for reference in table.references] for row in table.rows}
+    points = [row.name for row in table.rows if isinstance(row, Point) and row.line == "A"]
+    for point in points:
+        assert compared[point] == [None, "Fixed"]
+        assert compared[point.replace("A", "B", 1)] == [point, "Fixed"]
+    assert compared["Fixed"] == [None, None]
+    at_one = TableSpec(**TABLE | CURVE | {"rows": rows, "reference": points[0]})
+    assert at_one.compared_with(at_one.rows[1], points[0]) == points[0]
 
 
 def test_baseline_and_references_are_those_of_the_group_or_else_of_the_rows_without_one() -> None:
