@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from harness.figures.style import LINE_STYLES, PALETTE, bare, drawn_datasets, empty, selections
+from harness.figures.style import LINE_STYLES, PALETTE, bare, drawn_datasets, empty, selections, titled, with_legend
 from harness.tables.layout import KINDS, metric_title
 from harness.tables.model import SELECTIONS, Table
 from harness.tasks import load_task
@@ -40,8 +40,8 @@ def plot_convergence(table: Table, datasets: Sequence[str] | None = None) -> Fig
         axes[1].set_xlabel("minutes")
         for panel in axes:
             bare(panel, "y")
-    figure.suptitle(table.spec.title, fontweight="bold")
-    figure.legend(handles=_legend(table, drawn), loc="outside lower center", ncols=4, frameon=False)
+    titled(figure, table.spec.title)
+    with_legend(figure, _legend(table, drawn))
     return figure
 
 

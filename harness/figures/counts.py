@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from harness.figures.style import PALETTE, PRINTED, bare
+from harness.figures.style import PALETTE, PRINTED, bare, titled, with_legend
 from harness.table_specs import COUNTED
 from harness.tables.model import SELECTIONS, Table
 
@@ -34,8 +34,8 @@ def plot_counts(table: Table, datasets: Sequence[str] | None = None) -> Figure:
         panel.set_ylim(len(names) - 0.5, -0.5)
         panel.set_title(metric, fontsize="medium")
         bare(panel, "x")
-    figure.suptitle(table.spec.title, fontweight="bold")
+    titled(figure, table.spec.title)
     ours = Patch(color=PALETTE[0], alpha=0.75, label="ours")
     paper = Line2D([], [], color="none", marker="D", markeredgecolor=PRINTED, markersize=7, label="paper")
-    figure.legend(handles=[ours, paper], loc="outside lower center", ncols=2, frameon=False)
+    with_legend(figure, [ours, paper])
     return figure

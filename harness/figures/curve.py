@@ -20,6 +20,8 @@ from harness.figures.style import (
     empty,
     plainly_spaced,
     selections,
+    titled,
+    with_legend,
 )
 from harness.table_specs import Axis, Point
 from harness.tables.layout import KINDS, metric_title
@@ -43,14 +45,16 @@ def plot_curve(table: Table, datasets: Sequence[str] | None = None) -> Figure:
         for panel, metric in zip(axes, metrics, strict=True):
             _panel(panel, table, dataset, metric, axis)
         axes[0].set_ylabel(dataset, fontweight="bold")
-    figure.suptitle(table.spec.title, fontweight="bold")
-    figure.legend(handles=_legend(table, drawn), loc="outside lower center", ncols=4, frameon=False)
+    titled(figure, table.spec.title)
+    with_legend(figure, _legend(table, drawn))
     return figure
 
 
 def _panel(panel: Any, table: Table, dataset: str, metric: str, axis: Axis) -> None:
     if axis.log:
         panel.set_xscale("log")
+        panel.set_xticks(axis.values, [f"{value:g}" for value in axis.values], fontsize="small")
+        panel.set_xticks([], minor=True)
     for selection in selections(table, dataset):
         for name, colour, marker in _lines(table):
             points = _points(table, dataset, metric, name)
@@ -109,11 +113,16 @@ def _points(table: Table, dataset: str, metric: str, name: str) -> list[tuple[fl
     return points
 
 
+def _rows(table: Table, name: str) -> list[str]:
+    return [row.name for row in table.spec.rows if row.name == name or (isinstance(row, Point) and row.line == name)]
+
+
 def _legend(table: Table, drawn: Sequence[str]) -> list[Line2D]:
     fixed = {row.name for row in table.spec.written_rows if row.fixed}
     handles = [
         Line2D([], [], color=colour, marker="" if name in fixed else marker, markersize=5, linewidth=1.4, label=name)
         for name, colour, marker in _lines(table)
+        if any(table.provenance.get((dataset, row)) for dataset in drawn for row in _rows(table, name))
     ]
     used = [s for s in SELECTIONS if any(s in selections(table, dataset) for dataset in drawn)]
     handles += [Line2D([], [], color="#777777", linestyle=LINE_STYLES[s], label=KINDS[s]) for s in used]

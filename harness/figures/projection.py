@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.stats import gaussian_kde
 
-from harness.figures.style import PALETTE, drawn_datasets, empty
+from harness.figures.style import PALETTE, drawn_datasets, empty, titled
 from harness.projections import Projection
 from harness.tables.model import SELECTIONS, Table
 
@@ -48,7 +48,7 @@ def _panels(table: Table, datasets: Sequence[str] | None, draw: Callable[[Any, N
             panel.set_xticks([])
             panel.set_yticks([])
         axes[0].set_ylabel(dataset, fontweight="bold")
-    figure.suptitle(table.spec.title, fontweight="bold")
+    titled(figure, table.spec.title)
     return figure
 
 

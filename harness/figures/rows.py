@@ -9,7 +9,18 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from harness.figures.style import LINE_STYLES, MARKERS, PALETTE, PRINTED, bare, drawn_datasets, empty, selections
+from harness.figures.style import (
+    LINE_STYLES,
+    MARKERS,
+    PALETTE,
+    PRINTED,
+    bare,
+    drawn_datasets,
+    empty,
+    selections,
+    titled,
+    with_legend,
+)
 from harness.record import OPTIMUM_AUC, PLANTED, TRAINING_ROWS
 from harness.tables.layout import KINDS, metric_title
 from harness.tables.model import SELECTIONS, Table
@@ -39,8 +50,8 @@ def plot_rows(table: Table, datasets: Sequence[str] | None = None) -> Figure:
     if heights := _heights(table, drawn, metrics):
         room = ROOM * (max(heights) - min(heights)) or ROOM
         panels[0].set_ylim(min(heights) - room, max(heights) + room)
-    figure.suptitle(table.spec.title, fontweight="bold")
-    figure.legend(handles=_legend(table, drawn), loc="outside lower center", ncols=4, frameon=False)
+    titled(figure, table.spec.title)
+    with_legend(figure, _legend(table, drawn))
     return figure
 
 

@@ -8,7 +8,17 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from harness.figures.seeds import measured_rows
-from harness.figures.style import MARKERS, PALETTE, PRINTED, bare, drawn_datasets, empty, selections
+from harness.figures.style import (
+    MARKERS,
+    PALETTE,
+    PRINTED,
+    bare,
+    drawn_datasets,
+    empty,
+    selections,
+    titled,
+    with_legend,
+)
 from harness.tables.layout import metric_title
 from harness.tables.model import Table
 
@@ -29,9 +39,8 @@ def plot_scatter(table: Table, datasets: Sequence[str] | None = None) -> Figure:
         for panel, dataset in zip(axes, drawn, strict=True):
             _panel(panel, table, dataset, metric)
         axes[0].set_ylabel(metric_title(metric))
-    figure.suptitle(table.spec.title, fontweight="bold")
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=5, frameon=False)
+    titled(figure, table.spec.title)
+    with_legend(figure, *figure.axes[0].get_legend_handles_labels(), columns=5)
     return figure
 
 

@@ -10,7 +10,17 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from harness.figures.style import PRINTED, SELECTION_COLOURS, bare, drawn_datasets, empty, plainly_spaced, selections
+from harness.figures.style import (
+    PRINTED,
+    SELECTION_COLOURS,
+    bare,
+    drawn_datasets,
+    empty,
+    plainly_spaced,
+    selections,
+    titled,
+    with_legend,
+)
 from harness.tables.layout import KINDS, metric_title
 from harness.tables.model import RELATIVE, SELECTIONS, Table
 
@@ -37,10 +47,10 @@ def plot_seeds(table: Table, datasets: Sequence[str] | None = None) -> Figure:
         for panel, metric in zip(axes, metrics, strict=True):
             _panel(panel, table, dataset, metric, rows)
         axes[0].set_ylabel(dataset, fontweight="bold")
-    figure.suptitle(table.spec.title, fontweight="bold")
+    titled(figure, table.spec.title)
     used = [s for s in SELECTIONS if any(s in selections(table, dataset) for dataset in drawn)]
     printed = any(cell.published for cell in table.cells.values())
-    figure.legend(handles=_legend(used, printed=printed), loc="outside lower center", ncols=4, frameon=False)
+    with_legend(figure, _legend(used, printed=printed))
     return figure
 
 

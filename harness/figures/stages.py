@@ -9,7 +9,18 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from harness.figures.style import LINE_STYLES, MARKERS, PALETTE, bare, drawn_datasets, empty, plainly_spaced, selections
+from harness.figures.style import (
+    LINE_STYLES,
+    MARKERS,
+    PALETTE,
+    bare,
+    drawn_datasets,
+    empty,
+    plainly_spaced,
+    selections,
+    titled,
+    with_legend,
+)
 from harness.table_specs import Row
 from harness.tables.layout import KINDS, metric_title
 from harness.tables.model import RELATIVE, SELECTIONS, Table
@@ -41,9 +52,9 @@ def plot_stages(table: Table, datasets: Sequence[str] | None = None) -> Figure:
             _panel(panel, table, dataset, _stages(table)[name], [row for row in rows if row.group == group], looks)
             panel.set_title(group, fontsize="medium")
         axes[0].set_ylabel(f"{dataset}: {metric_title(name)}", fontweight="bold")
-    figure.suptitle(table.spec.title, fontweight="bold")
+    titled(figure, table.spec.title)
     used = [s for s in SELECTIONS if any(s in selections(table, dataset) for dataset in drawn)]
-    figure.legend(handles=_legend(looks, used), loc="outside lower center", ncols=3 * len(groups), frameon=False)
+    with_legend(figure, _legend(looks, used), columns=3 * len(groups))
     return figure
 
 

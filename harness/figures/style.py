@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import textwrap
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, Literal
 
 from matplotlib.figure import Figure
@@ -16,6 +19,11 @@ SELECTION_COLOURS = {"published": PALETTE[0], "tuned": PALETTE[1]}
 LINE_STYLES: dict[str, Literal["-", "--"]] = {"published": "-", "tuned": "--"}
 MARKERS = ("o", "s", "^", "v", "P", "X", "d", "*")
 PRINTED = "#000000"
+LEGEND_LINE, LINES_INCLUDED = 0.22, 3
+"""Inches of a legend's line, and how many of them a figure has room for."""
+
+TITLE_CHARACTER, LEGEND_CHARACTER, LEGEND_HANDLE = 0.11, 0.085, 0.75
+"""Inches that a character takes on average, and what stands before a legend's label and between columns."""
 
 
 def drawn_datasets(table: Table, datasets: Sequence[str] | None) -> list[str]:
@@ -44,6 +52,32 @@ def plainly_spaced(panel: Any, axis: Literal["x", "y"], spec: TableSpec) -> None
     panel.locator_params(axis=axis, nbins=5)
     if spec.kind == "timing":
         panel.set_xlim(left=0)
+
+
+def titled(figure: Figure, title: str) -> None:
+    """Put a title above the panels, on as many lines as the figure's width asks for."""
+    characters = int(figure.get_figwidth() / TITLE_CHARACTER)
+    figure.suptitle(textwrap.fill(title, max(characters, 20)), fontweight="bold")
+
+
+def with_legend(
+    figure: Figure, handles: Sequence[Any], labels: Sequence[str] | None = None, *, columns: int = 4
+) -> None:
+    """Put a legend below the panels, in at most so many columns and no more than the figure's width holds."""
+    labels = labels if labels is not None else [str(handle.get_label()) for handle in handles]
+    while columns > 1 and _width(labels, columns) > figure.get_figwidth():
+        columns -= 1
+    rows = math.ceil(len(labels) / columns)
+    figure.set_figheight(figure.get_figheight() + LEGEND_LINE * max(rows - LINES_INCLUDED, 0))
+    figure.legend(handles=list(handles), labels=list(labels), loc="outside lower center", ncols=columns, frameon=False)
+
+
+def _width(labels: Sequence[str], columns: int) -> float:
+    """Return the inches of a legend that is filled column by column, the first columns taking what is left over."""
+    rows, longer = divmod(len(labels), columns)
+    starts = [column * rows + min(column, longer) for column in range(columns + 1)]
+    longest = [max(map(len, labels[start:end]), default=0) for start, end in pairwise(starts)]
+    return sum(length * LEGEND_CHARACTER + LEGEND_HANDLE for length in longest)
 
 
 def empty(table: Table) -> Figure:

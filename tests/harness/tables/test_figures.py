@@ -1,5 +1,6 @@
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from table_example import (
     cold_start_published,
     cold_start_spec,
@@ -10,6 +11,7 @@ from table_example import (
 )
 
 from harness.figures import figure_name, plot, plot_curve, plot_seeds, plot_stages, svg, write_figures
+from harness.figures.style import titled, with_legend
 from harness.tables import build_table
 
 
@@ -176,3 +178,19 @@ def test_an_svg_carries_no_date_and_its_texts_as_texts():
     assert "<dc:date>" not in text
     assert "Ours(DeepFM)" in text
     assert "Table 1: 100 % of it" in text
+
+
+def test_titles_and_legends_stay_inside_the_figure() -> None:
+    figure = Figure(figsize=(4, 2), layout="constrained")
+    figure.subplots()
+    handles = [Line2D([], [], label=f"a method with a long name, number {number}") for number in range(6)]
+    titled(figure, "A title that is by far too long for a figure of four inches")
+    with_legend(figure, handles)
+    figure.draw_without_rendering()
+    width, height = figure.get_size_inches() * figure.dpi
+    assert figure._suptitle is not None
+    for artist in (figure._suptitle, figure.legends[0]):
+        box = artist.get_window_extent()
+        assert 0 <= box.x0 < box.x1 <= width
+        assert 0 <= box.y0 < box.y1 <= height
+    assert height > 2 * figure.dpi, "six lines of a legend need more room"
