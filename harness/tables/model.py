@@ -15,7 +15,7 @@ from harness.training_curve import TrainingCurve
 Place = Literal["best", "second", ""]
 SELECTIONS = ("published", "tuned")
 RELATIVE = "relaimpr"
-LOWER_IS_BETTER = ("log_loss", "_ms", "_s")
+LOWER_IS_BETTER = ("log_loss", "ece", "_ms", "_s")
 """How the names of metrics end of which less is better."""
 
 
