@@ -57,7 +57,7 @@ def _panel(panel: Any, table: Table, dataset: str, metric: str, axis: Axis) -> N
         panel.set_xticks([], minor=True)
     for selection in selections(table, dataset):
         for name, colour, marker in _lines(table):
-            points = _points(table, dataset, metric, name)
+            points = _points(table, name)
             known = [(x, m) for x, row in points if (m := table.cell(dataset, row, metric).measured.get(selection))]
             known = [(x, m) for x, m in known if m.summary.n]
             if known and not points[0][0]:
@@ -102,7 +102,7 @@ def _lines(table: Table) -> list[tuple[str, str, str]]:
     return [(name, PALETTE[i % len(PALETTE)], MARKERS[i % len(MARKERS)]) for i, name in enumerate(order)]
 
 
-def _points(table: Table, dataset: str, metric: str, name: str) -> list[tuple[float | None, str]]:
+def _points(table: Table, name: str) -> list[tuple[float | None, str]]:
     """Return a written row's places on the axis and the rows there; None for the place of one that has none."""
     points: list[tuple[float | None, str]] = []
     for row in table.spec.rows:
@@ -113,16 +113,12 @@ def _points(table: Table, dataset: str, metric: str, name: str) -> list[tuple[fl
     return points
 
 
-def _rows(table: Table, name: str) -> list[str]:
-    return [row.name for row in table.spec.rows if row.name == name or (isinstance(row, Point) and row.line == name)]
-
-
 def _legend(table: Table, drawn: Sequence[str]) -> list[Line2D]:
     fixed = {row.name for row in table.spec.written_rows if row.fixed}
     handles = [
         Line2D([], [], color=colour, marker="" if name in fixed else marker, markersize=5, linewidth=1.4, label=name)
         for name, colour, marker in _lines(table)
-        if any(table.provenance.get((dataset, row)) for dataset in drawn for row in _rows(table, name))
+        if any(table.provenance.get((dataset, row)) for dataset in drawn for _, row in _points(table, name))
     ]
     used = [s for s in SELECTIONS if any(s in selections(table, dataset) for dataset in drawn)]
     handles += [Line2D([], [], color="#777777", linestyle=LINE_STYLES[s], label=KINDS[s]) for s in used]

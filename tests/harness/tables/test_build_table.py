@@ -130,10 +130,11 @@ def test_a_single_value_is_not_called_best():
     assert table.cell("ml-1m", "DeepFM", "cold/auc").measured["tuned"].place == ""
 
 
-def test_lower_log_loss_is_better():
-    trials = [trial(row, 0, 0, metrics={"test/cold/log_loss": x}) for row, x in (("DeepFM", 0.5), ("Other", 0.4))]
-    table = build_table(cold_start_spec(metrics=["cold/log_loss"]), {}, trials)
-    assert table.cell("ml-1m", "Other", "cold/log_loss").measured["tuned"].place == "best"
+@pytest.mark.parametrize("metric", ["cold/log_loss", "ece"])
+def test_lower_log_loss_and_calibration_error_are_better(metric: str):
+    trials = [trial(row, 0, 0, metrics={f"test/{metric}": x}) for row, x in (("DeepFM", 0.5), ("Other", 0.4))]
+    table = build_table(cold_start_spec(metrics=[metric]), {}, trials)
+    assert table.cell("ml-1m", "Other", metric).measured["tuned"].place == "best"
 
 
 def test_published_and_tuned_parameters_stay_apart():
