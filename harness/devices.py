@@ -21,6 +21,11 @@ from trainables.base import CtrBatch, ItemTable, RowSource, SequenceBatch, Seque
 
 CPU = torch.device("cpu")
 
+# Torch lists the functions that heed a default device when the first one is called under it, and keeps the list.
+# Libraries that load weights replace some of them meanwhile (transformers: torch.linspace): the list is made before.
+with CPU:
+    torch.empty(0)
+
 Batch = TypeVar("Batch", CtrBatch, SequenceBatch)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -180,3 +182,21 @@ def test_a_gpu_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     assert device_of(0) == CPU
     with pytest.raises(InputError, match="torch sees no GPU in this process; set gpus: 0"):
         device_of(0.5)
+
+
+REPLACED = """
+import torch, harness.devices
+true = torch.linspace
+torch.linspace = lambda *arguments, **named: true(*arguments, **named)
+with torch.device("meta"):
+    torch.empty(0)
+torch.linspace = true
+with torch.device("meta"):
+    print(torch.linspace(0, 1, 3).device.type)
+"""
+
+
+def test_a_function_that_was_replaced_for_a_while_heeds_the_device_again() -> None:
+    """As transformers replaces one while it loads weights, before a trial builds its method."""
+    found = subprocess.run([sys.executable, "-c", REPLACED], check=True, capture_output=True, text=True, timeout=120)
+    assert found.stdout.strip() == "meta"
