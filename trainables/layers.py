@@ -2,7 +2,7 @@
 
 Legend: B rows of a batch, C looked-up positions of a row (one a category, L a sequence), F embedded fields,
 N numeric fields, L positions of a sequence, D embedding size, V rows of a table, W those of a batch, I items,
-P pairs of fields,
+P pairs of fields, N also the sums of a batch, one a row and field, K the looked-up rows of all of them that count,
 X inputs of an MLP, K those of them that change, H outputs of its first layer.
 """
 
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from abc import ABC
 from collections.abc import Callable, Mapping, Sequence
-from itertools import groupby
 from typing import Any, ClassVar, Literal, cast
 
 import torch
@@ -47,16 +46,40 @@ class _GatherRows(torch.autograd.Function):
         return grad_VD.scatter_add_(0, index_C.unsqueeze(1).expand_as(grad_CD), grad_CD), None
 
 
-def row_sums(index_C: Tensor, grad_CD: Tensor) -> tuple[Tensor, Tensor]:
+class _SumRows(torch.autograd.Function):
+    """Sums of a table's rows: neither the rows nor their gradients are ever laid out one by one for a whole batch."""
+
+    @staticmethod
+    def forward(ctx: Any, table_VD: Tensor, row_K: Tensor, first_N1: Tensor, sum_K: Tensor) -> Tensor:
+        ctx.save_for_backward(row_K, sum_K)
+        ctx.rows, ctx.by_row = table_VD.shape[0], has_row_gradients(table_VD)
+        sums_ND: Tensor = torch.embedding_bag(table_VD, row_K, first_N1, mode=0, include_last_offset=True)[0]
+        return sums_ND
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_ND: Tensor) -> tuple[Tensor, None, None, None]:
+        row_K, sum_K = ctx.saved_tensors
+        if ctx.by_row:
+            row_W, grad_WD = row_sums(row_K, grad_ND, sum_K)
+            return row_gradient(row_W, grad_WD, ctx.rows), None, None, None
+        grad_KD = grad_ND.index_select(0, sum_K)
+        grad_VD = grad_ND.new_zeros(ctx.rows, grad_ND.shape[1])
+        return grad_VD.scatter_add_(0, row_K.unsqueeze(1).expand_as(grad_KD), grad_KD), None, None, None
+
+
+def row_sums(index_C: Tensor, grad_ND: Tensor, source_C: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Return the rows that stand in int64 indices, ascending [W], and the sum of what belongs to each [W, D].
 
-    What belongs to a row is added up in its order. A bag of embeddings is the fastest sum over rows of a matrix.
+    To an index belongs the gradient of its place, or of its `source_C`. What belongs to a row is added up in its
+    order. A bag of embeddings is the fastest sum over rows of a matrix.
     """
     sorted_C, order_C = index_C.int().sort(stable=True)
     first_C = torch.ones_like(sorted_C, dtype=torch.bool)
     torch.ne(sorted_C[1:], sorted_C[:-1], out=first_C[1:])
     first_W = first_C.nonzero().squeeze(1)
-    return sorted_C[first_W].long(), nn.functional.embedding_bag(order_C, grad_CD, first_W, mode="sum")
+    source_C = order_C if source_C is None else source_C.index_select(0, order_C)
+    return sorted_C[first_W].long(), nn.functional.embedding_bag(source_C, grad_ND, first_W, mode="sum")
 
 
 def gather_rows(table_VD: Tensor, index_C: Tensor) -> Tensor:
@@ -111,50 +134,55 @@ class FieldSums(nn.Module):
     """
 
     row_tables: ClassVar[tuple[str, ...]] = ("table_VD",)
+    first_row_C: Tensor  # where the field of a position begins in the table
+    masked_C: Tensor  # whether id 0 is no word there
+    field_C: Tensor  # the field's number
+    last_F: Tensor  # a field's last position
 
     def __init__(self, fields: Sequence[Field], embedding_size: int, padding: Padding = "masked") -> None:
         super().__init__()
         self.fields = tuple(fields)
         self.padding = padding
         self.table_VD = nn.Parameter(torch.randn(sum(field.size for field in fields), embedding_size))
-        self._first_rows = [sum(field.size for field in self.fields[:i]) for i in range(len(self.fields))]
-        # Categories that stand side by side stay together, each sequence is alone: a copy of rows costs as much as a
-        # product of matrices.
-        runs = groupby(self.fields, key=lambda field: field.name if field.kind == "sequence" else "")
-        self._runs = [list(run) for _, run in runs]
+        self.has_sequences = any(field.kind == "sequence" for field in fields)
+        first_rows = [sum(field.size for field in fields[:position]) for position in range(len(fields))]
+        masked = [field.kind == "sequence" and padding == "masked" for field in fields]
+        length_F = torch.tensor([field.length for field in fields], dtype=torch.int64)
+        self._place("first_row_C", torch.tensor(first_rows, dtype=torch.int32).repeat_interleave(length_F))
+        self._place("masked_C", torch.tensor(masked, dtype=torch.bool).repeat_interleave(length_F))
+        self._place("field_C", torch.arange(len(fields)).repeat_interleave(length_F))
+        self._place("last_F", length_F.cumsum(0) - 1)
 
     def forward(self, columns: Mapping[str, Tensor]) -> Tensor:
         """Return embeddings [B, F, D], in the order of the fields."""
-        parts = [
-            columns[f.name].view(-1, f.length) + first for f, first in zip(self.fields, self._first_rows, strict=True)
-        ]
-        index_BC = torch.cat(parts, dim=1).long()
-        size = self.table_VD.shape[1]  # not -1, which a batch without rows would leave open
-        rows_BCD = gather_rows(self.table_VD, index_BC.flatten()).view(*index_BC.shape, size)
-        split = rows_BCD.split([sum(field.length for field in run) for run in self._runs], dim=1)
-        sums = [self._sum(run[0], columns[run[0].name], rows) for run, rows in zip(self._runs, split, strict=True)]
-        return torch.cat(sums, dim=1) if len(sums) > 1 else sums[0]
+        table_VD = self.table_VD
+        if not self.has_sequences:
+            index_BF = self._ids(columns) + self.first_row_C
+            return gather_rows(table_VD, index_BF.flatten().long()).view(*index_BF.shape, table_VD.shape[1])
+        sums_ND: Tensor = _SumRows.apply(table_VD, *self._places(columns))  # type: ignore[no-untyped-call]
+        return sums_ND.view(-1, len(self.fields), table_VD.shape[1])
 
     def lookup(self, columns: Mapping[str, Tensor]) -> Lookup:
         """Prepare these columns for many uses: the sums are row after row those of `forward`, field after field."""
-        rows, sums = [], []
-        count = len(columns[self.fields[0].name])
-        for position, (field, first) in enumerate(zip(self.fields, self._first_rows, strict=True)):
-            index_BL = columns[field.name].view(-1, field.length).long()
-            kept_BL = index_BL != 0 if field.kind == "sequence" and self.padding == "masked" else index_BL >= 0
-            row_K = kept_BL.nonzero()[:, 0]
-            rows.append(index_BL[kept_BL] + first)
-            sums.append(row_K * len(self.fields) + position)
-        sum_L, order_L = torch.cat(sums).sort(stable=True)
-        return lookup(torch.cat(rows)[order_L], sum_L, count * len(self.fields), len(self.table_VD))
+        row_K, first_N1, sum_K = self._places(columns)
+        return lookup(row_K, sum_K, len(first_N1) - 1, len(self.table_VD))
 
-    def _sum(self, field: Field, column: Tensor, rows_BLD: Tensor) -> Tensor:
-        if field.kind == "category":
-            return rows_BLD
-        if self.padding == "summed":
-            return rows_BLD.sum(dim=1, keepdim=True)
-        word_BL1 = (column != 0).to(rows_BLD.dtype).unsqueeze(2)
-        return (rows_BLD * word_BL1).sum(dim=1, keepdim=True)
+    def _places(self, columns: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the rows that count [K], where those of each sum begin [N + 1], and the sum of each row [K]; int64."""
+        id_BC = self._ids(columns)
+        counts_BC = (id_BC != 0) | ~self.masked_C
+        place_K = counts_BC.flatten().nonzero().squeeze(1)
+        row_K = (id_BC + self.first_row_C).flatten().index_select(0, place_K).long()
+        so_far_BC = counts_BC.flatten().cumsum(0).view(counts_BC.shape)
+        first_N1 = torch.cat([so_far_BC.new_zeros(1), so_far_BC.index_select(1, self.last_F).flatten()])
+        sum_BC = torch.arange(len(id_BC), device=id_BC.device).unsqueeze(1) * len(self.fields) + self.field_C
+        return row_K, first_N1, sum_BC.flatten().index_select(0, place_K)
+
+    def _ids(self, columns: Mapping[str, Tensor]) -> Tensor:
+        return torch.cat([columns[field.name].view(-1, field.length) for field in self.fields], dim=1)
+
+    def _place(self, name: str, values: Tensor) -> None:
+        self.register_buffer(name, values, persistent=False)
 
 
 class FieldEmbeddings(nn.Module):
@@ -182,7 +210,7 @@ class FieldEmbeddings(nn.Module):
         """Embed a batch: `embedded_BFD` in the order of the fields, `numbers_BN`."""
         others_BFD = self.others(batch.columns)
         item_B1D = gather_rows(self.item_ID, batch.columns[self.embedded[self.item_field].name].long()).unsqueeze(1)
-        before, after = others_BFD[:, : self.item_field], others_BFD[:, self.item_field :]
+        before, after = others_BFD.split([self.item_field, len(self.embedded) - 1 - self.item_field], dim=1)
         numbers = [batch.columns[field.name] for field in self.numbers]
         return FieldValues(
             embedded_BFD=torch.cat([before, item_B1D, after], dim=1),
@@ -235,6 +263,8 @@ class NumberFields(nn.Module):
 
     def beside(self, values: FieldValues) -> Tensor:
         """Return the embedded fields, then the numbers as fields [B, F + N, D]."""
+        if not len(self.vector_ND):
+            return values.embedded_BFD
         return torch.cat([values.embedded_BFD, self(values.numbers_BN)], dim=1)
 
 

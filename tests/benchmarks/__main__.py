@@ -17,6 +17,7 @@ from tests.benchmarks import (
     bench_deepfm,
     bench_dgenctr,
     bench_feed,
+    bench_field_sums,
     bench_kills,
     bench_memory,
     bench_next_item,
@@ -36,6 +37,7 @@ def main(data_root: Path) -> None:
     bench_memory.main(str(data_root / "prepared" / "ml-1m"))
     bench_deepfm.main(data_root)
     bench_csdm.main(data_root)
+    bench_field_sums.main(data_root)
     bench_dgenctr.main(data_root)
     bench_next_item.main(data_root)
     bench_row_sums.main()

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.benchmarks.bench_field_sums import plain_sums
 from tests.trainables.small_rows import FIELDS, small_rows
 from trainables.base import Field
 from trainables.layers import (
@@ -47,6 +48,25 @@ def test_a_sequence_is_the_sum_of_its_words(padding: str) -> None:
     pad_D = title_VD[0] if padding == "summed" else torch.zeros(2)
     expected = [[year_VD[3], title_VD[5] + title_VD[2] + pad_D], [year_VD[1], title_VD[6] + 2 * pad_D]]
     torch.testing.assert_close(sums(columns), torch.stack([torch.stack(row) for row in expected]))
+
+
+@pytest.mark.parametrize("by_row", [False, True])
+def test_sums_and_gradients_are_those_of_rows_laid_out(by_row: bool) -> None:
+    sums = FieldSums([field for field in FIELDS if field.kind != "number"], 5)
+    columns = small_rows(300).batch.columns
+    weight_BFD = torch.randn(300, len(sums.fields), 5)
+    plain_BFD = plain_sums(sums, columns)
+    (plain_VD,) = torch.autograd.grad((plain_BFD * weight_BFD).sum(), sums.table_VD)
+    sums.table_VD.has_row_gradients = by_row  # type: ignore[attr-defined]
+    found_BFD = sums(columns)
+    (found_VD,) = torch.autograd.grad((found_BFD * weight_BFD).sum(), sums.table_VD)
+    assert found_VD.is_sparse == by_row
+    torch.testing.assert_close(found_BFD, plain_BFD)
+    torch.testing.assert_close(found_VD.to_dense(), plain_VD)
+
+
+def test_a_fields_places_are_no_part_of_a_checkpoint() -> None:
+    assert list(FieldSums([Field("title", "sequence", 7, "item", 3)], 2).state_dict()) == ["table_VD"]
 
 
 @pytest.mark.parametrize("padding", ["masked", "summed"])

@@ -6,7 +6,7 @@ clean, the label alone is hidden, and t = 0. There the network is the backbone a
 
 Legend: B rows of a batch, F embedded fields, N numeric fields, P = F + N predicted fields, D embedding size, H numbers
 that the backbone's output layers read, X conditions, K rows of which a field is corrupted, V values of a field,
-C sampled values, M words, L positions of a sequence, W bins of a number, T steps.
+C sampled values, M words, L positions of a sequence, W bins of a number, T steps, Z lost fields of all rows.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from trainables.base import CtrBatch, FieldValues, RowSource
 from trainables.ctr.field_losses import (
     LEFT_OUT,
     category_words,
+    directions,
     full_softmax_loss,
     sampled_softmax_loss,
     sequence_words,
@@ -171,10 +172,12 @@ class FieldDenoiser(nn.Module):
         waves_BT = torch.sin(sample.time_B.unsqueeze(1) * wave_T)
         added_BX: Tensor = self.conditions(torch.cat([shown_B2, waves_BT, lost_BP], dim=1))
         lost_BF, lost_BN = lost_BP[:, : len(self.fields)], lost_BP[:, len(self.fields) :]
+        added_BFD = added_BX.view_as(embedded_BFD)
         if self.process.corruption == "mask":
-            embedded_BFD = embedded_BFD * (1 - lost_BF).unsqueeze(2)
+            embedded_BFD = torch.addcmul(added_BFD, embedded_BFD, (1 - lost_BF).unsqueeze(2))
             numbers_BN = numbers_BN * (1 - lost_BN) + lost_BN * self.hidden_number_N
-        embedded_BFD = embedded_BFD + added_BX.view_as(embedded_BFD)
+        else:
+            embedded_BFD = embedded_BFD + added_BFD
         return replace(values, embedded_BFD=embedded_BFD, numbers_BN=numbers_BN)
 
     def losses(self, batch: CtrBatch) -> dict[str, Tensor]:
@@ -182,17 +185,17 @@ class FieldDenoiser(nn.Module):
         sample = self.corrupted(batch)
         logits_B, predicted_BPD = self(sample)
         weight_B = self._weights(sample.time_B)
-        lost_BP = sample.lost_BP
-        row_K_of = [lost_B.nonzero().squeeze(1) for lost_B in lost_BP.unbind(1)]
-        restored = self._field_losses(batch, predicted_BPD, row_K_of)
-        means = [
-            self._mean(loss_K, weight_B, row_K, len(batch)) for loss_K, row_K in zip(restored, row_K_of, strict=True)
-        ]
-        found = {"fields": torch.stack(means).mean()}
+        field_Z, row_Z = sample.lost_BP.T.nonzero().unbind(1)
+        count_P = sample.lost_BP.sum(dim=0)
+        predicted_ZD = predicted_BPD.flatten(0, 1).index_select(0, row_Z * predicted_BPD.shape[1] + field_Z)
+        loss_Z = self._field_losses(batch, row_Z, predicted_ZD, count_P.tolist())
+        share_Z = 1 / count_P[field_Z] if weight_B is None else weight_B[row_Z] / len(batch)
+        found = {"fields": torch.dot(loss_Z, share_Z) / len(count_P)}
         if self.label:
             row_K = (~sample.shown_B & ~batch.label_B.isnan()).nonzero().squeeze(1)
             loss_K = F.binary_cross_entropy_with_logits(logits_B[row_K], batch.label_B[row_K], reduction="none")
-            found["label"] = self.label_weight * self._mean(loss_K, weight_B, row_K, len(batch))
+            total = loss_K.sum() / max(len(row_K), 1) if weight_B is None else (loss_K @ weight_B[row_K]) / len(batch)
+            found["label"] = self.label_weight * total
         return found
 
     @torch.no_grad()
@@ -255,10 +258,11 @@ class FieldDenoiser(nn.Module):
                 hook.remove()
         return logits_B, torch.cat(seen, dim=1) if seen else logits_B.new_empty(len(logits_B), 0)
 
-    def _field_losses(self, batch: CtrBatch, predicted_BPD: Tensor, row_K_of: list[Tensor]) -> list[Tensor]:
-        """Return each field's loss [K] of the rows of which it is corrupted."""
-        predicted = [p_BD.index_select(0, row_K) for p_BD, row_K in zip(predicted_BPD.unbind(1), row_K_of, strict=True)]
+    def _field_losses(self, batch: CtrBatch, row_Z: Tensor, predicted_ZD: Tensor, counts: list[int]) -> Tensor:
+        """Return the loss of restoring each lost field [Z], field after field, of which `counts` are lost."""
+        predicted = predicted_ZD.split(counts)
         words_of, sampled, request = {}, {}, {}
+        row_K_of = row_Z.split(counts)
         for position, field in enumerate(self.fields):
             word_B = batch.columns[field.name]
             lost = word_B.index_select(0, row_K_of[position])
@@ -269,23 +273,23 @@ class FieldDenoiser(nn.Module):
                 sampled[position] = self._sampled(position, word_B)
                 request[position] = torch.cat([sampled[position], words_of[position].word_M])
         rows_of = self.rows.gather(request)
+        direction_of = directions({position: predicted[position] for position in sampled}, 1 / self.temperature)
+        rows_of |= directions({position: rows_of[position] for position in sampled})
         found = []
         for position, words in words_of.items():
             if self._is_full(position):
                 found.append(full_softmax_loss(self._logits(position, predicted[position], rows_of[position]), words))
                 continue
             sampled_C = sampled[position]
-            embedded_CD, own_MD = F.normalize(rows_of[position], dim=1).split([len(sampled_C), len(words.word_M)])
-            direction_KD = F.normalize(predicted[position], dim=1) / self.temperature
-            own_M = torch.linalg.vecdot(own_MD, direction_KD.index_select(0, words.row_M))
+            embedded_CD, own_MD = rows_of[position].split([len(sampled_C), len(words.word_M)])
             share_C = self.get_buffer(f"share_{position}")[sampled_C].log() if self.frequency_correction else None
-            found.append(sampled_softmax_loss(own_M, direction_KD @ embedded_CD.T, words, sampled_C, share_C))
+            found.append(sampled_softmax_loss(direction_of[position], own_MD, words, embedded_CD, sampled_C, share_C))
         for index, field in enumerate(self.numbers):
             position = len(self.fields) + index
             bin_K = torch.bucketize(batch.columns[field.name][row_K_of[position]].contiguous(), self.edge_NW[index])
             logits_KW = self._bin_logits(index, predicted[position])
             found.append(F.cross_entropy(logits_KW, bin_K, reduction="none"))
-        return found
+        return torch.cat(found)
 
     def _sampled(self, position: int, word_B: Tensor) -> Tensor:
         """Return values of a field drawn from the words of the batch, [B] or [B, L], ascending, int64 [C]."""
@@ -320,12 +324,6 @@ class FieldDenoiser(nn.Module):
         kept_T1 = self.process.kept_T1
         weight_T = self.process.steps * (kept_T1[:-1] - kept_T1[1:]) / (1 - kept_T1[1:]).clamp(min=1e-12)
         return weight_T.float()[time_B - 1]
-
-    def _mean(self, loss_K: Tensor, weight_B: Tensor | None, row_K: Tensor, rows: int) -> Tensor:
-        """Return the mean over the rows that have a loss, or with weights, the weighted sum over all rows' number."""
-        if weight_B is None:
-            return loss_K.sum() / max(len(row_K), 1)
-        return (loss_K * weight_B[row_K]).sum() / rows
 
     def _is_full(self, position: int) -> bool:
         return self.fields[position].size <= self.full_below

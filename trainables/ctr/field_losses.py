@@ -3,20 +3,27 @@
 A field is a set of words; a category is a set of one. The loss of a row is the mean over its words, and the other words
 of the set take no part in the softmax of one of them.
 
-Legend: K rows, M words of all rows, V values, C sampled values, L positions of a sequence.
+Legend: K rows, M words of all rows, V values, C sampled values, L positions of a sequence, D embedding size,
+R rows of several matrices.
 """
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 LEFT_OUT = -1e9
 """The logit of a value that takes no part: finite, so that a row of nothing else still has a gradient, of zero."""
+
+
+SHORTEST = 1e-12
+"""A shorter vector has no direction: its gradient is that of this length."""
 
 
 class Words(NamedTuple):
@@ -29,6 +36,10 @@ class Words(NamedTuple):
     row_M: Tensor
     rows: int
     single: bool = False
+
+    def each(self, of_rows: Tensor) -> Tensor:
+        """Return for each word what belongs to its row: [K, …] → [M, …]."""
+        return of_rows if self.single else of_rows.index_select(0, self.row_M)
 
 
 def category_words(value_K: Tensor) -> Words:
@@ -53,31 +64,95 @@ def full_softmax_loss(logits_KV: Tensor, words: Words) -> Tensor:
 
 
 def sampled_softmax_loss(
-    own_M: Tensor, sampled_KC: Tensor, words: Words, sampled_C: Tensor, log_share_C: Tensor | None = None
+    direction_KD: Tensor,
+    own_MD: Tensor,
+    words: Words,
+    sampled_CD: Tensor,
+    sampled_C: Tensor,
+    log_share_C: Tensor | None = None,
 ) -> Tensor:
     """Return −log softmax of each row's words among sampled values, their mean, [K]; 0 for an empty set.
 
-    A sampled value that is one of the row's own words is left out. Without a correction the softmax is over what was
-    sampled. With `log_share_C`, the logarithm of the chance with which a draw gives each value, a sampled logit is
-    lowered by log(C · share), so that the sampled sum is an unbiased estimate of the sum over all other values (Bengio
-    & Senécal 2008; the "logQ correction").
+    A value's logit is its inner product with the row's direction. A sampled value that is one of the row's own words is
+    left out. Without a correction the softmax is over what was sampled. With `log_share_C`, the logarithm of the chance
+    with which a draw gives each value, a sampled logit is lowered by log(C · share), so that the sampled sum is an
+    unbiased estimate of the sum over all other values (Bengio & Senécal 2008; the "logQ correction").
 
     Args:
-        own_M: logits of the rows' words.
-        sampled_KC: logits of the sampled values.
+        direction_KD: what the rows predict.
+        own_MD: the embeddings of the rows' words.
         words: the rows' words.
+        sampled_CD: the embeddings of the sampled values.
         sampled_C: the ids of the sampled values, ascending, as often as they were drawn.
         log_share_C: logarithms of their shares among the draws, or None.
     """
-    if log_share_C is not None:
-        sampled_KC = sampled_KC - (log_share_C + math.log(max(len(sampled_C), 1)))
+    offset_C = None if log_share_C is None else log_share_C + math.log(max(len(sampled_C), 1))
     row, column = _hits(words, sampled_C)
-    if words.single:  # one fused softmax over the own value and the sampled ones
-        logits_KC1 = torch.cat([own_M.unsqueeze(1), sampled_KC], dim=1)
-        logits_KC1.view(-1).index_fill_(0, row * logits_KC1.shape[1] + column + 1, LEFT_OUT)
-        return F.cross_entropy(logits_KC1, torch.zeros_like(words.word_M), reduction="none")
-    others_KC = sampled_KC.flatten().index_fill(0, row * len(sampled_C) + column, LEFT_OUT).view_as(sampled_KC)
-    return _mean_over_words(own_M, others_KC.logsumexp(dim=1), words)
+    others_K = log_sum_exp(direction_KD, sampled_CD, row * len(sampled_C) + column, offset_C)
+    own_M = torch.linalg.vecdot(own_MD, words.each(direction_KD))
+    return _mean_over_words(own_M, others_K, words)
+
+
+def log_sum_exp(direction_KD: Tensor, sampled_CD: Tensor, left_out: Tensor, offset_C: Tensor | None = None) -> Tensor:
+    """Return log Σ_c exp(⟨direction_k, sampled_c⟩ − offset_c) [K], without the flat places `left_out` of [K, C]."""
+    if not len(sampled_CD):
+        return direction_KD.new_full((len(direction_KD),), LEFT_OUT)
+    sums_K: Tensor = _LogSumExp.apply(direction_KD, sampled_CD, left_out, offset_C)  # type: ignore[no-untyped-call]
+    return sums_K
+
+
+class _LogSumExp(torch.autograd.Function):
+    """One matrix [K, C] is made and kept, the exponentials; step by step, autograd would hold four and copy more."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, direction_KD: Tensor, sampled_CD: Tensor, left_out: Tensor, offset_C: Tensor | None
+    ) -> Tensor:
+        logits_KC = direction_KD @ sampled_CD.T
+        if offset_C is not None:
+            logits_KC -= offset_C
+        logits_KC.view(-1).index_fill_(0, left_out, LEFT_OUT)
+        top_K1 = logits_KC.amax(dim=1, keepdim=True)
+        part_KC = logits_KC.sub_(top_K1).exp_()
+        total_K = part_KC.sum(dim=1)
+        ctx.save_for_backward(direction_KD, sampled_CD, part_KC, total_K)
+        return total_K.log().add_(top_K1.squeeze(1))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_K: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        direction_KD, sampled_CD, part_KC, total_K = ctx.saved_tensors
+        grad_KC = part_KC * (grad_K / total_K).unsqueeze(1)
+        return grad_KC @ sampled_CD, grad_KC.T @ direction_KD, None, None
+
+
+def directions(vectors: Mapping[int, Tensor], length: float = 1.0) -> dict[int, Tensor]:
+    """Return the rows of several matrices [R, D] at this length, a row of zeros as it is; all of them in one pass."""
+    if not vectors:
+        return {}
+    rows_RD = torch.cat(list(vectors.values()))
+    found_RD: Tensor = _Directions.apply(rows_RD, length)  # type: ignore[no-untyped-call]
+    return dict(zip(vectors, found_RD.split([len(part) for part in vectors.values()]), strict=True))
+
+
+class _Directions(torch.autograd.Function):
+    """x · length / |x|; of a gradient, the part that turns x remains. Autograd takes a dozen operations for it."""
+
+    @staticmethod
+    def forward(ctx: Any, rows_RD: Tensor, length: float) -> Tensor:
+        scale_R1 = length / torch.linalg.vector_norm(rows_RD, dim=1, keepdim=True).clamp(min=SHORTEST)
+        found_RD: Tensor = rows_RD * scale_R1
+        ctx.save_for_backward(found_RD, scale_R1)
+        ctx.length = length
+        return found_RD
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_RD: Tensor) -> tuple[Tensor, None]:
+        found_RD, scale_R1 = ctx.saved_tensors
+        along_R1 = torch.linalg.vecdot(grad_RD, found_RD).unsqueeze(1) / ctx.length**2
+        turning_RD: Tensor = (grad_RD - found_RD * along_R1) * scale_R1
+        return turning_RD, None
 
 
 def _hits(words: Words, sampled_C: Tensor) -> tuple[Tensor, Tensor]:
@@ -92,6 +167,8 @@ def _hits(words: Words, sampled_C: Tensor) -> tuple[Tensor, Tensor]:
 
 def _mean_over_words(own_M: Tensor, others_K: Tensor, words: Words) -> Tensor:
     """Return by row the mean of log(e^own + e^others) − own."""
-    loss_M = F.softplus(others_K.index_select(0, words.row_M) - own_M)
+    loss_M = F.softplus(words.each(others_K) - own_M)
+    if words.single:
+        return loss_M
     sum_K = loss_M.new_zeros(words.rows).index_add(0, words.row_M, loss_M)
     return sum_K / torch.bincount(words.row_M, minlength=words.rows).clamp(min=1)
