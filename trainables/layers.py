@@ -153,13 +153,13 @@ class FieldSums(nn.Module):
         self._place("field_C", torch.arange(len(fields)).repeat_interleave(length_F))
         self._place("last_F", length_F.cumsum(0) - 1)
 
-    def forward(self, columns: Mapping[str, Tensor]) -> Tensor:
-        """Return embeddings [B, F, D], in the order of the fields."""
+    def forward(self, columns: Mapping[str, Tensor], lost_BF: Tensor | None = None) -> Tensor:
+        """Return embeddings [B, F, D], in the order of the fields; what is lost is zero, and not looked up."""
         table_VD = self.table_VD
-        if not self.has_sequences:
+        if not self.has_sequences and lost_BF is None:
             index_BF = self._ids(columns) + self.first_row_C
             return gather_rows(table_VD, index_BF.flatten().long()).view(*index_BF.shape, table_VD.shape[1])
-        sums_ND: Tensor = _SumRows.apply(table_VD, *self._places(columns))  # type: ignore[no-untyped-call]
+        sums_ND: Tensor = _SumRows.apply(table_VD, *self._places(columns, lost_BF))  # type: ignore[no-untyped-call]
         return sums_ND.view(-1, len(self.fields), table_VD.shape[1])
 
     def lookup(self, columns: Mapping[str, Tensor]) -> Lookup:
@@ -167,10 +167,12 @@ class FieldSums(nn.Module):
         row_K, first_N1, sum_K = self._places(columns)
         return lookup(row_K, sum_K, len(first_N1) - 1, len(self.table_VD))
 
-    def _places(self, columns: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    def _places(self, columns: Mapping[str, Tensor], lost_BF: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Return the rows that count [K], where those of each sum begin [N + 1], and the sum of each row [K]; int64."""
         id_BC = self._ids(columns)
         counts_BC = (id_BC != 0) | ~self.masked_C
+        if lost_BF is not None:
+            counts_BC &= ~lost_BF.index_select(1, self.field_C)
         place_K = counts_BC.flatten().nonzero().squeeze(1)
         row_K = (id_BC + self.first_row_C).flatten().index_select(0, place_K).long()
         so_far_BC = counts_BC.flatten().cumsum(0).view(counts_BC.shape)
@@ -206,11 +208,17 @@ class FieldEmbeddings(nn.Module):
         self.item_ID = nn.Parameter(torch.randn(item.size, embedding_size))
         self.others = FieldSums([field for field in self.embedded if field is not item], embedding_size, padding)
 
-    def forward(self, batch: CtrBatch) -> FieldValues:
-        """Embed a batch: `embedded_BFD` in the order of the fields, `numbers_BN`."""
-        others_BFD = self.others(batch.columns)
+    def forward(self, batch: CtrBatch, lost_BF: Tensor | None = None) -> FieldValues:
+        """Embed a batch: `embedded_BFD` in the order of the fields, zero where they are lost, and `numbers_BN`."""
+        around_item = [self.item_field, len(self.embedded) - 1 - self.item_field]
         item_B1D = gather_rows(self.item_ID, batch.columns[self.embedded[self.item_field].name].long()).unsqueeze(1)
-        before, after = others_BFD.split([self.item_field, len(self.embedded) - 1 - self.item_field], dim=1)
+        if lost_BF is None:
+            others_BFD: Tensor = self.others(batch.columns)
+        else:
+            lost_before, lost_item, lost_after = lost_BF.split([around_item[0], 1, around_item[1]], dim=1)
+            others_BFD = self.others(batch.columns, torch.cat([lost_before, lost_after], dim=1))
+            item_B1D = item_B1D * ~lost_item.unsqueeze(2)
+        before, after = others_BFD.split(around_item, dim=1)
         numbers = [batch.columns[field.name] for field in self.numbers]
         return FieldValues(
             embedded_BFD=torch.cat([before, item_B1D, after], dim=1),
@@ -227,9 +235,9 @@ class EmbeddedCtrModel(CtrModel, ABC):
         self.fields = tuple(fields)
         self.embeddings = FieldEmbeddings(self.fields, embedding_size, padding)
 
-    def embed(self, batch: CtrBatch) -> FieldValues:
-        """Gather the embeddings of a batch."""
-        values: FieldValues = self.embeddings(batch)
+    def embed(self, batch: CtrBatch, lost_BF: Tensor | None = None) -> FieldValues:
+        """Gather the embeddings of a batch, those of lost fields as zeros."""
+        values: FieldValues = self.embeddings(batch, lost_BF)
         return values
 
     @property

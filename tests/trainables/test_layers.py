@@ -65,6 +65,20 @@ def test_sums_and_gradients_are_those_of_rows_laid_out(by_row: bool) -> None:
     torch.testing.assert_close(found_VD.to_dense(), plain_VD)
 
 
+def test_what_is_lost_is_zero_and_gets_no_gradient() -> None:
+    embeddings, batch = FieldEmbeddings(FIELDS, 4), small_rows(50).batch
+    lost_BF = torch.rand(50, len(embeddings.embedded)) < 0.5
+    weight_BFD = torch.randn(50, len(embeddings.embedded), 4)
+    plain_BFD = embeddings(batch).embedded_BFD * ~lost_BF.unsqueeze(2)
+    found_BFD = embeddings(batch, lost_BF).embedded_BFD
+    torch.testing.assert_close(found_BFD, plain_BFD)
+    tables = [embeddings.item_ID, embeddings.others.table_VD]
+    for found, plain in zip(
+        *(torch.autograd.grad((x * weight_BFD).sum(), tables) for x in (found_BFD, plain_BFD)), strict=True
+    ):
+        torch.testing.assert_close(found, plain)
+
+
 def test_a_fields_places_are_no_part_of_a_checkpoint() -> None:
     assert list(FieldSums([Field("title", "sequence", 7, "item", 3)], 2).state_dict()) == ["table_VD"]
 

@@ -163,22 +163,18 @@ class FieldDenoiser(nn.Module):
 
     def conditioned(self, sample: NoisySample) -> FieldValues:
         """Return what the backbone sees of a sample: its values without the lost ones, and the conditions added."""
-        values = self.backbone.embed(sample.batch)
+        lost_BF, lost_BN = sample.lost_BP.split([len(self.fields), len(self.numbers)], dim=1)
+        masks = self.process.corruption == "mask"
+        values = self.backbone.embed(sample.batch, lost_BF if masks else None)
         embedded_BFD, numbers_BN = values.embedded_BFD, values.numbers_BN
-        lost_BP = sample.lost_BP.to(embedded_BFD.dtype)
         label_B = sample.batch.label_B.nan_to_num()
         shown_B2 = torch.stack([1 - label_B, label_B], dim=1) * sample.shown_B.unsqueeze(1)
-        wave_T = torch.arange(1, TIME_WAVES + 1, device=lost_BP.device) * (math.pi / 2 / self.process.steps)
+        wave_T = torch.arange(1, TIME_WAVES + 1, device=label_B.device) * (math.pi / 2 / self.process.steps)
         waves_BT = torch.sin(sample.time_B.unsqueeze(1) * wave_T)
-        added_BX: Tensor = self.conditions(torch.cat([shown_B2, waves_BT, lost_BP], dim=1))
-        lost_BF, lost_BN = lost_BP[:, : len(self.fields)], lost_BP[:, len(self.fields) :]
-        added_BFD = added_BX.view_as(embedded_BFD)
-        if self.process.corruption == "mask":
-            embedded_BFD = torch.addcmul(added_BFD, embedded_BFD, (1 - lost_BF).unsqueeze(2))
-            numbers_BN = numbers_BN * (1 - lost_BN) + lost_BN * self.hidden_number_N
-        else:
-            embedded_BFD = embedded_BFD + added_BFD
-        return replace(values, embedded_BFD=embedded_BFD, numbers_BN=numbers_BN)
+        added_BX: Tensor = self.conditions(torch.cat([shown_B2, waves_BT, sample.lost_BP], dim=1))
+        if masks:
+            numbers_BN = torch.where(lost_BN, self.hidden_number_N, numbers_BN)
+        return replace(values, embedded_BFD=embedded_BFD + added_BX.view_as(embedded_BFD), numbers_BN=numbers_BN)
 
     def losses(self, batch: CtrBatch) -> dict[str, Tensor]:
         """Return the mean cross-entropy of restoring a corrupted field, and that of restoring the label."""
