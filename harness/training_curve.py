@@ -1,6 +1,7 @@
 """What a trial's record says of its training: how the validation metric went, and how long it took.
 
-Only tasks that log `train/loss` once an epoch and their primary metric at each validation have it.
+Only tasks that log `train/loss` and their primary metric at each validation have it. A task that does not validate each
+epoch logs its loss once an epoch.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ LOSS = "train/loss"
 TIMES = ("epoch_s", "training_s", "inference_s")
 """Seconds of an epoch's training, of all training with its validation, and of ranking the validation split once; an
 epoch's and a ranking's are medians."""
-BEST = ("best_epoch", "best_s")
-"""The epoch of the best validation, and the seconds since the trial's start when it was known."""
+BEST = ("best_validation", "best_epoch", "best_s")
+"""The best value of the validation metric, its epoch, and the seconds since the trial's start when it was known."""
 
 
 @dataclass(frozen=True)
@@ -34,25 +35,35 @@ def training_curve(result: TrialResult, metric: str) -> TrainingCurve | None:
     losses, validations = result.curves.get(LOSS), result.curves.get(metric)
     if losses is None or validations is None:
         return None
-    epoch_at = {step: epoch for epoch, step in enumerate(losses.steps, start=1)}
-    epochs = tuple(epoch_at[step] for step in validations.steps)
+    if result.spec.parameters.get("validate_every", 1) == 1:
+        epochs = tuple(range(1, len(validations.steps) + 1))
+    else:
+        epoch_at = {step: epoch for epoch, step in enumerate(losses.steps, start=1)}
+        epochs = tuple(epoch_at[step] for step in validations.steps)
     return TrainingCurve(epochs, tuple(validations.seconds), tuple(validations.values))
 
 
 def training_metrics(result: TrialResult, metric: str) -> dict[str, float]:
-    """Return `TIMES` and `BEST` as metrics of the trial's test; nothing of a trial that did not train."""
+    """Return `BEST` and, where losses are logged once an epoch, `TIMES` as metrics of the trial's test.
+
+    Nothing of a trial that did not train.
+    """
     curve = training_curve(result, metric)
     if curve is None or not curve.values:
         return {}
     losses, validations = result.curves[LOSS], result.curves[metric]
     best = int(np.argmax(curve.values))
     measured = {
-        "epoch_s": float(np.median(_epoch_seconds(losses, validations))),
-        "training_s": curve.seconds[-1],
-        "inference_s": float(np.median(_validation_seconds(losses, validations))),
+        "best_validation": curve.values[best],
         "best_epoch": float(curve.epochs[best]),
         "best_s": curve.seconds[best],
     }
+    if len(losses.steps) == curve.epochs[-1]:
+        measured |= {
+            "epoch_s": float(np.median(_epoch_seconds(losses, validations))),
+            "training_s": curve.seconds[-1],
+            "inference_s": float(np.median(_validation_seconds(losses, validations))),
+        }
     return {f"test/{name}": value for name, value in measured.items()}
 
 

@@ -45,6 +45,7 @@ _NAMES = {
     "epoch_s": "seconds an epoch",
     "training_s": "seconds of training",
     "inference_s": "seconds of inference",
+    "best_validation": "best validation",
     "best_epoch": "best epoch",
     "best_s": "seconds to it",
     AVERAGE_LENGTH: "average length",

@@ -26,13 +26,13 @@ from tests.harness.small_table import SEQUENCES, TABLE, SmallTable, small_next_i
 RECALL = "validation/recall@5"
 
 
-def result(curves: dict[str, Curve]) -> TrialResult:
+def result(curves: dict[str, Curve], **parameters: int) -> TrialResult:
     spec = TrialSpec(
         task="next_item",
         dataset="d",
         dataset_hash="0",
         method="m",
-        parameters={},
+        parameters=parameters,
         versions={},
         seed=0,
         threads=1,
@@ -48,23 +48,36 @@ def test_times_and_the_best_epoch_are_read_from_the_curves() -> None:
     trained = result({"train/loss": losses, RECALL: recall})
     assert training_curve(trained, RECALL) == TrainingCurve((1, 2, 3), (16.0, 30.0, 47.0), (0.1, 0.3, 0.3))
     assert training_metrics(trained, RECALL) == {
+        "test/best_validation": 0.3,
+        "test/best_epoch": 2.0,
+        "test/best_s": 30.0,
         "test/epoch_s": 13.0,
         "test/training_s": 47.0,
         "test/inference_s": 2.0,
-        "test/best_epoch": 2.0,
-        "test/best_s": 30.0,
     }
 
 
 def test_epochs_without_a_validation_are_counted() -> None:
     losses = Curve(steps=[4, 8, 12, 16], values=[1.0] * 4, seconds=[10.0, 20.0, 31.0, 41.0])
     recall = Curve(steps=[8, 16], values=[0.2, 0.1], seconds=[21.0, 42.0])
-    trained = result({"train/loss": losses, RECALL: recall})
+    trained = result({"train/loss": losses, RECALL: recall}, validate_every=2)
     curve = training_curve(trained, RECALL)
     assert curve is not None
     assert curve.epochs == (2, 4)
     metrics = training_metrics(trained, RECALL)
     assert (metrics["test/epoch_s"], metrics["test/best_epoch"]) == (10.0, 2.0)
+
+
+def test_losses_within_an_epoch_tell_no_epoch_s_time() -> None:
+    losses = Curve(steps=[50, 80, 130, 160], values=[1.0] * 4, seconds=[5.0, 8.0, 14.0, 17.0])
+    auc = Curve(steps=[80, 160], values=[0.7, 0.8], seconds=[9.0, 18.0])
+    trained = result({"train/loss": losses, "validation/auc": auc})
+    assert training_curve(trained, "validation/auc") == TrainingCurve((1, 2), (9.0, 18.0), (0.7, 0.8))
+    assert training_metrics(trained, "validation/auc") == {
+        "test/best_validation": 0.8,
+        "test/best_epoch": 2.0,
+        "test/best_s": 18.0,
+    }
 
 
 def test_a_trial_that_only_evaluates_has_no_curve() -> None:
