@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from harness.errors import DataError, StoreError
+from harness.metrics.calibration import Reliability
 from harness.training_curve import TrainingCurve
 
 Place = tuple[str, str, str, int]
@@ -54,9 +55,10 @@ SCHEMA = pa.schema(
                 ]
             ),
         ),
+        ("reliability", pa.struct([(name, pa.list_(pa.float64())) for name in ("predicted", "observed", "rows")])),
     ]
 )
-ADDED_LATER = {"environment": "", "curve": None}
+ADDED_LATER = {"environment": "", "curve": None, "reliability": None}
 """Columns that older files lack, and what they hold there."""
 
 
@@ -68,7 +70,8 @@ class Measured:
     None where the task ranks nothing. `parameters` is JSON text. Of a tuned row, `search_trials` is the size of its
     study, `search_distinct` how many different parameters it tried, `space_hash` what it searched. Times are in
     seconds. `environment` says where a trial ran whose times are what it measures; it is empty of all others.
-    `curve` is how the validation metric went, of tables that show it alone.
+    `curve` is how the validation metric went, `reliability` how true probabilities were on the test rows, each of
+    tables that show it alone.
     """
 
     dataset: str
@@ -93,6 +96,7 @@ class Measured:
     space_hash: str = ""
     environment: str = ""
     curve: TrainingCurve | None = None
+    reliability: Reliability | None = None
 
     @property
     def place(self) -> Place:
@@ -155,6 +159,7 @@ def _from_row(row: dict[str, object]) -> Measured:
     values = {item.name: row[item.name] for item in fields(Measured)}
     values["metrics"] = dict(row["metrics"] or ())  # type: ignore[call-overload]
     values["ranks"] = None if row["ranks"] is None else tuple(row["ranks"])  # type: ignore[arg-type]
-    curve = row["curve"]
-    values["curve"] = curve and TrainingCurve(**{name: tuple(v) for name, v in curve.items()})  # type: ignore[attr-defined]
+    for name, cls in (("curve", TrainingCurve), ("reliability", Reliability)):
+        parts = row[name]
+        values[name] = parts and cls(**{part: tuple(v) for part, v in parts.items()})  # type: ignore[attr-defined]
     return Measured(**values)  # type: ignore[arg-type]

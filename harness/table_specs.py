@@ -14,7 +14,17 @@ from harness.yaml_files import load_yaml
 
 TableKind = Literal["cells", "curve", "timing", "statistics", "convergence", "projection"]
 Drawing = Literal[
-    "seeds", "stages", "rows", "curve", "times", "scatter", "counts", "convergence", "t_sne", "covariance"
+    "seeds",
+    "stages",
+    "rows",
+    "reliability",
+    "curve",
+    "times",
+    "scatter",
+    "counts",
+    "convergence",
+    "t_sne",
+    "covariance",
 ]
 COUNTED = "counted"
 """The one row of a table of kind `statistics`."""
@@ -99,14 +109,14 @@ class TableSpec(Strict):
     `kind` says what it shows: `cells` (rows by metrics), a `curve` (every row at every value of `axis`), a `timing`
     (trials that run alone on their machine), `statistics` (what a dataset counts, without trials), a `convergence` (the
     validation metric while trials train) or a `projection` (the item embeddings that trials learned). `figure` says how
-    it is drawn where a kind has several drawings: cells as every seed, as the stages of a cold start or by the number
-    of training rows of generated datasets, times as every seed or as a scatter of the other metrics over the last,
-    embeddings by t-SNE or as their covariance. Other rows are compared with `reference`, pair by pair; where that is a
-    line of a curve, points are compared at the same value. The first row of `order` is to beat the second, and so on,
-    and each of them all other rows of the paper. `gpus` are reserved for each trial, or each worker of one, which then
-    computes on a GPU; they are refused where no node has them. `feed` says how rows reach a trial: `resident` in
-    memory, as a `stream`, or `auto`, by the dataset's size. `workers` train each trial together, with `threads` each,
-    and always stream.
+    it is drawn where a kind has several drawings: cells as every seed, as the stages of a cold start, by the number of
+    training rows of generated datasets or as reliability diagrams, times as every seed or as a scatter of the other
+    metrics over the last, embeddings by t-SNE or as their covariance. Other rows are compared with `reference`, pair by
+    pair; where that is a line of a curve, points are compared at the same value. The first row of `order` is to beat
+    the second, and so on, and each of them all other rows of the paper. `gpus` are reserved for each trial, or each
+    worker of one, which then computes on a GPU; they are refused where no node has them. `feed` says how rows reach a
+    trial: `resident` in memory, as a `stream`, or `auto`, by the dataset's size. `workers` train each trial together,
+    with `threads` each, and always stream.
     """
 
     title: str
@@ -263,7 +273,7 @@ _NEEDED: dict[TableKind, tuple[str, ...]] = {
     "projection": ("task", "seeds", "written_rows"),
 }
 _DRAWINGS: dict[TableKind, tuple[Drawing, ...]] = {
-    "cells": ("seeds", "stages", "rows"),
+    "cells": ("seeds", "stages", "rows", "reliability"),
     "curve": ("curve",),
     "timing": ("times", "scatter"),
     "statistics": ("counts",),

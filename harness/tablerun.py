@@ -13,6 +13,7 @@ from harness.datasets.prepared import PreparedDataset, open_prepared
 from harness.errors import DataError, InputError, did_you_mean
 from harness.measured import Measured, merge_measured
 from harness.methods import MethodCatalog
+from harness.metrics.calibration import diagram_of
 from harness.options import chosen_names, chosen_rows, chosen_seeds, with_overrides
 from harness.places import Places
 from harness.record import TrialResult
@@ -27,7 +28,7 @@ from harness.tasks import load_task
 from harness.training_curve import BEST, TIMES, training_curve, training_metrics
 from harness.trial import load_arrays
 
-TEST_RANKS = "test/rank"
+TEST_RANKS, TEST_RELIABILITY = "test/rank", "test/reliability"
 _TRAINING = ("timing", "convergence")
 """Kinds that show what trials log while they train."""
 
@@ -169,7 +170,8 @@ def _open_dataset(name: str, places: Places, say: Callable[[str], None], *, aske
 
 
 def _measured(line: Line, seed: int, result: TrialResult, schedule: Schedule, store: Store) -> Measured:
-    ranks = load_arrays(result, store).get(TEST_RANKS)
+    arrays = load_arrays(result, store)
+    ranks, diagram = arrays.get(TEST_RANKS), arrays.get(TEST_RELIABILITY)
     table = schedule.request.table
     primary = load_task(table.task).primary
     measured = Measured(
@@ -192,6 +194,7 @@ def _measured(line: Line, seed: int, result: TrialResult, schedule: Schedule, st
         threads=result.spec.threads,
         environment=_where(result) if table.alone else "",
         curve=training_curve(result, primary) if table.kind == "convergence" else None,
+        reliability=None if diagram is None or table.drawing != "reliability" else diagram_of(diagram),
     )
     study = line.searched
     if study is None:

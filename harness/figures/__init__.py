@@ -16,6 +16,7 @@ from harness.figures.convergence import plot_convergence
 from harness.figures.counts import plot_counts
 from harness.figures.curve import plot_curve
 from harness.figures.projection import plot_covariance, plot_t_sne
+from harness.figures.reliability import plot_reliability
 from harness.figures.rows import plot_rows
 from harness.figures.scatter import plot_scatter
 from harness.figures.seeds import plot_seeds
@@ -30,6 +31,7 @@ __all__ = [
     "plot_counts",
     "plot_covariance",
     "plot_curve",
+    "plot_reliability",
     "plot_rows",
     "plot_scatter",
     "plot_seeds",
@@ -43,6 +45,7 @@ _PLOTS: dict[Drawing, Callable[[Table, Sequence[str] | None], Figure]] = {
     "seeds": plot_seeds,
     "stages": plot_stages,
     "rows": plot_rows,
+    "reliability": plot_reliability,
     "curve": plot_curve,
     "times": plot_seeds,
     "scatter": plot_scatter,

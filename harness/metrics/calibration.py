@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 Bins = Literal["equal_width", "equal_rows"]
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """A reliability diagram by bins of rising probability: mean probability, share of positives, rows."""
+
+    predicted: tuple[float, ...]
+    observed: tuple[float, ...]
+    rows: tuple[float, ...]
+
+
+def diagram_of(reliability_3K: NDArray[Any]) -> Reliability:
+    """Return what `reliability` gave by names."""
+    predicted, observed, rows = (tuple(map(float, part_K)) for part_K in reliability_3K)
+    return Reliability(predicted, observed, rows)
 
 
 def reliability(

@@ -81,8 +81,9 @@ def build_table(
     claimed = claims(spec, lambda *cell: paired_difference(trials, *cell))
     ordered = tuple(claim for claim in claimed if claim.dataset not in generated)
     curves = {group: own for group in trials if (own := trials.curves(group))}
+    reliability = {group: diagrams for group in trials if (diagrams := trials.reliability(group))}
     shown = {one.place: one for one in projections if one.trial_id in trials.ids(one.place)}
-    return Table(spec, _with_places(spec, cells), compared, provenance, status, ordered, curves, shown)
+    return Table(spec, _with_places(spec, cells), compared, provenance, status, ordered, curves, shown, reliability)
 
 
 def _on_generated_data(trials: TableTrials, dataset: str) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from harness.metrics.calibration import Reliability
 from harness.projections import Projection
 from harness.statistics import Agreement, Difference, Summary, Verdict
 from harness.table_specs import TableSpec
@@ -101,7 +102,8 @@ class Provenance:
 class Table:
     """A table of a paper with our measurements. `status` is of rows without a measurement.
 
-    `curves` are by dataset, row and selection, then by seed, `projections` by dataset, row and selection.
+    `curves` and `reliability` are by dataset, row and selection, then by seed, `projections` by dataset, row and
+    selection.
     """
 
     spec: TableSpec
@@ -112,6 +114,7 @@ class Table:
     order: tuple[Claim, ...] = ()
     curves: Mapping[Key, Mapping[int, TrainingCurve]] = field(default_factory=dict)
     projections: Mapping[Key, Projection] = field(default_factory=dict)
+    reliability: Mapping[Key, Mapping[int, Reliability]] = field(default_factory=dict)
 
     def cell(self, dataset: str, row: str, metric: str) -> Cell:
         """Return a cell of the table."""

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from harness.errors import InputError
 from harness.measured import Measured
+from harness.metrics.calibration import Reliability
 from harness.metrics.ranking import ndcg_by_user, recall_by_user
 from harness.statistics import pooled_standard_error, relative_improvements, user_standard_error
 from harness.table_specs import TableSpec
@@ -56,6 +57,10 @@ class TableTrials:
     def curves(self, group: Group) -> dict[int, TrainingCurve]:
         """Return by seed how the validation metric went, of the finished trials that have it."""
         return {trial.seed: trial.curve for trial in self[group] if trial.curve and trial.status == "finished"}
+
+    def reliability(self, group: Group) -> dict[int, Reliability]:
+        """Return by seed how true the probabilities were, of the finished trials that have it."""
+        return {t.seed: t.reliability for t in self[group] if t.reliability and t.status == "finished"}
 
     def ids(self, group: Group) -> set[str]:
         """Return the trials' ids."""

@@ -22,7 +22,7 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 
 from harness.errors import StoreError
 
-LAYOUT = 1
+LAYOUT = 2
 """Raised whenever the same record would give other events, so that runs written before are written again."""
 
 PREFIX = "events.out.tfevents."

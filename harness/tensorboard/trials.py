@@ -9,6 +9,8 @@ from pathlib import Path
 
 from tensorboard.compat.proto.event_pb2 import Event
 
+from harness.figures.reliability import plot_diagrams
+from harness.metrics.calibration import Reliability, diagram_of
 from harness.record import TrialResult
 from harness.specs import Selection, Value
 from harness.store import Store
@@ -19,6 +21,7 @@ from harness.tensorboard.studies import FINAL, session_events
 from harness.trial import load_arrays
 
 MIB = 1024**2
+RELIABILITY = ("test/reliability", "validation/reliability")
 
 
 @dataclass(frozen=True)
@@ -78,9 +81,13 @@ def _write_trial(table_name: str, entry: TrialEntry, store: Store, logdir: Path)
         yield from _final_scalars(entry.result)
         yield from _texts(entry)
         yield from _curve_scalars(entry.result)
-        stages = stage_curves(entry.result, load_arrays(entry.result, store))
+        arrays = load_arrays(entry.result, store)
+        stages = stage_curves(entry.result, arrays)
         if stages:
             yield image("test/roc_and_precision_recall", plot_curves(stages, f"{entry.row}, {entry.name}"))
+        for name in RELIABILITY:
+            if name in arrays:
+                yield image(name, plot_diagrams({entry.name: diagram_of(arrays[name])}, entry.row))
 
     shown = [table_name, *entry.group, entry.name, dict(entry.parameters)]
     key = key_of(shown, entry.result.to_json().decode())
@@ -133,7 +140,7 @@ def _remove_others(folder: Path, names: set[str]) -> None:
 def _write_overlay(
     table_name: str, dataset: str, groups: Sequence[Sequence[TrialEntry]], store: Store, logdir: Path
 ) -> bool:
-    """Write a figure for each stage with every row's curve under the first seed that it has finished."""
+    """Write a figure for each stage, and one of reliability: every row's curve under its first finished seed."""
     shown: dict[str, TrialEntry] = {}
     for members in groups:
         finished = [entry for entry in members if entry.result.status == "finished"]
@@ -142,16 +149,22 @@ def _write_overlay(
             shown[f"{first.row}, {first.selection}, {first.name}"] = first
 
     by_stage: dict[str, dict[str, StageCurves]] = {}
+    diagrams: dict[str, Reliability] = {}
     for label, entry in shown.items():
-        for stage, curve in stage_curves(entry.result, load_arrays(entry.result, store)).items():
+        arrays = load_arrays(entry.result, store)
+        for stage, curve in stage_curves(entry.result, arrays).items():
             by_stage.setdefault(stage, {})[label] = curve
+        if RELIABILITY[0] in arrays:
+            diagrams[label] = diagram_of(arrays[RELIABILITY[0]])
 
     def events() -> Iterator[Event]:
         for stage, curves in by_stage.items():
             yield image(f"roc_and_precision_recall/{stage}", plot_curves(curves, f"{dataset}, {stage}"))
+        if diagrams:
+            yield image("reliability/test", plot_diagrams(diagrams, dataset))
 
     folder = run_folder(logdir, table_name, dataset, "curves")
-    if not by_stage:
+    if not by_stage and not diagrams:
         remove_run(folder)
         return False
     key = key_of(dataset, [(label, entry.result.id, entry.result.files) for label, entry in shown.items()])

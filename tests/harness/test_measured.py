@@ -7,6 +7,7 @@ import pytest
 
 from harness.errors import DataError, StoreError
 from harness.measured import Measured, merge_measured, read_measured, write_measured
+from harness.metrics.calibration import Reliability
 
 
 def record(seed=0, **changes):
@@ -36,6 +37,7 @@ def test_written_and_read_back_to_the_last_bit(tmp_path):
         record(1, status="failed", error="TrialError: loss is nan", metrics={}),
         record(2, row="SASRec", ranks=(1, 12101, 3)),
         record(3, row="SASRec", ranks=()),
+        record(4, row="SASRec", reliability=Reliability((0.1, 0.3), (0.2, 0.3), (5.0, 6.0))),
     ]
     write_measured(tmp_path / "table" / "measured.parquet", records)
     assert read_measured(tmp_path / "table" / "measured.parquet") == records

@@ -115,6 +115,17 @@ def test_one_test_set_without_stages_is_drawn(store: Store, logdir: Path) -> Non
     assert opened(logdir, "csdm/table1/ml-1m/curves").Tags()["images"] == ["roc_and_precision_recall/test"]
 
 
+def test_reliability_is_drawn_for_a_trial_and_for_all_rows_together(store: Store, logdir: Path) -> None:
+    content = archive({"test/reliability": np.array([[0.1, 0.4], [0.2, 0.3], [5, 5]])})
+    entries = [
+        TrialEntry(store.write(result(spec(seed), {}), {ARRAYS: content}), "ml-1m-ctr", row, "published")
+        for seed, row in enumerate(("FM", "DCN"))
+    ]
+    assert write_trials(TABLE, entries, store, logdir) == 3
+    assert opened(logdir, "csdm/table1/ml-1m-ctr/FM/published/seed 0").Tags()["images"] == ["test/reliability"]
+    assert opened(logdir, "csdm/table1/ml-1m-ctr/curves").Tags()["images"] == ["reliability/test"]
+
+
 def test_a_failed_trial_shows_its_error(store: Store, logdir: Path) -> None:
     nan = {"pretrain/loss": Curve(steps=[1, 2], values=[0.5, float("nan")], seconds=[0.1, 0.2])}
     trial = store.write(

@@ -12,6 +12,7 @@ from table_example import (
 
 from harness.figures import figure_name, plot, plot_curve, plot_seeds, plot_stages, svg, write_figures
 from harness.figures.style import titled, with_legend
+from harness.metrics.calibration import Reliability
 from harness.tables import build_table
 
 
@@ -194,3 +195,17 @@ def test_titles_and_legends_stay_inside_the_figure() -> None:
         assert 0 <= box.x0 < box.x1 <= width
         assert 0 <= box.y0 < box.y1 <= height
     assert height > 2 * figure.dpi, "six lines of a legend need more room"
+
+
+def test_reliability_is_drawn_for_every_seed_beside_the_diagonal():
+    diagram = Reliability((0.1, 0.4, 0.9), (0.2, 0.4, 0.7), (5.0, 5.0, 5.0))
+    spec = cold_start_spec(figure="reliability", reference=(), baseline=(), rows=[{"name": name} for name in "abcde"])
+    trials = [trial(row, seed, 0.7, "published", reliability=diagram) for row in "abcde" for seed in range(2)]
+    table = build_table(spec, {}, trials)
+    assert figure_name(spec) == "reliability"
+    panels = [panel for panel in plot(table).axes if panel.get_title()]
+    assert [panel.get_title() for panel in panels] == list("abcde")
+    drawn = [line.get_xydata().tolist() for line in panels[0].lines[1:]]
+    assert drawn == [[[0.1, 0.2], [0.4, 0.4], [0.9, 0.7]]] * 2
+    assert [bool(panel.get_xlabel()) for panel in panels] == [False, False, True, True, True]
+    assert "nothing measured" in plot(build_table(spec, {}, [])).texts[0].get_text()
