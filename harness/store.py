@@ -104,10 +104,25 @@ class Store:
         location = self.location if "://" in self.location else self._root
         return f"{location.rstrip('/')}/{CHECKPOINTS}"
 
-    def remove_checkpoints(self, name: str) -> None:
-        """Delete the checkpoints of a trial that has ended."""
+    def checkpoint(self, name: str, file: str) -> bytes | None:
+        """Return a file of a running trial's checkpoint, or None."""
+        return self._read(f"{CHECKPOINTS}/{name}", file)
+
+    def write_checkpoint(self, name: str, file: str, content: bytes) -> None:
+        """Write a file of a running trial's checkpoint in place of the one before.
+
+        Raises:
+            StoreError: it cannot be written.
+        """
+        self._write(f"{CHECKPOINTS}/{name}", file, content)
+
+    def remove_checkpoints(self, trial_id: str) -> None:
+        """Delete the checkpoints of a trial that has ended, those of other code too: names begin with its id."""
         with contextlib.suppress(OSError):
-            self._files.delete_dir(f"{self._root}/{CHECKPOINTS}/{name}")
+            selector = fs.FileSelector(f"{self._root}/{CHECKPOINTS}", allow_not_found=True)
+            for entry in self._files.get_file_info(selector):
+                if entry.base_name.startswith(trial_id):
+                    self._files.delete_dir(entry.path)
 
     def ids(self) -> list[str]:
         """Return the ids of all trial folders, finished or not."""

@@ -23,7 +23,15 @@ from harness.request import Job
 from harness.specs import TrialSpec
 from harness.store import Store
 from harness.stream_plan import Share
-from harness.trial import CHECKPOINT, code_hash, failed_record, lacks_checkpoint, load_checkpoint, run_trial
+from harness.trial import (
+    CHECKPOINT,
+    CHECKPOINT_SECONDS,
+    code_hash,
+    failed_record,
+    lacks_checkpoint,
+    load_checkpoint,
+    run_trial,
+)
 from harness.trial_checkpoints import TrialCheckpoints
 
 WORKER_FAILURES = 20
@@ -31,9 +39,6 @@ WORKER_FAILURES = 20
 
 LEFT_FOR_READING = 0.05
 """CPUs that a worker does not ask for of those that it uses: the trial's own process and Ray Data's have to fit in."""
-
-CHECKPOINT_SECONDS = "DIFFBENCH_CHECKPOINT_SECONDS"
-"""The environment variable that says how many seconds lie between two checkpoints of a worker; 30 by default."""
 
 # Set before Ray Train is imported: quick word of a death and an end, and an error instead of a wait for ever.
 _TRAIN_ENVIRONMENT = {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2", "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "600"}
@@ -98,7 +103,7 @@ def _train(job: Job, places: Places, store: Store) -> str:
     except Exception as error:  # what Ray Train raises when it gives up is of many types
         return f"its workers ended: {' '.join(str(error).split())[:300]}"
     finally:
-        store.remove_checkpoints(name)
+        store.remove_checkpoints(spec.id)
     return ""
 
 

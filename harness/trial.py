@@ -37,6 +37,15 @@ from harness.trial_checkpoints import TrialCheckpoints
 from trainables.checkpoints import Checkpoints
 
 CHECKPOINT = "checkpoint.pt"
+RUNNING = "running.pt"
+"""The checkpoint of a trial that runs in this process, beside those of workers."""
+
+CHECKPOINT_SECONDS = "DIFFBENCH_CHECKPOINT_SECONDS"
+"""The environment variable that says how many seconds lie between two checkpoints of a running trial."""
+
+BETWEEN_CHECKPOINTS = 300.0
+"""Without it; workers of a stream, which may lose a node, take theirs every 30 s."""
+
 ARRAYS = "arrays.npz"
 ROWS_SEEN = "train/rows_seen"
 """A curve of one point: the rows that all workers trained on, each as often as it was seen."""
@@ -122,7 +131,7 @@ def run_trial(
         with computing_on(device):
             outcome = task.run(context)
             _check_finite(outcome.metrics)
-            if checkpoints is not None:
+            if checkpoints is not None and feed.kind == "stream":
                 curves.log(ROWS_SEEN, checkpoints.rows_of_all_workers(), 0)
     except (Exception, SystemExit) as failure:  # whatever a method raises becomes part of its record
         error = describe(failure)
@@ -148,9 +157,12 @@ def finish_trial(
 ) -> TrialResult:
     """Run a trial into the store unless it is finished there, holding its claim all the while.
 
+    A checkpoint that an interrupted run of the same trial and code left is gone on from.
+
     Raises:
         StoreError: the store cannot be read or written.
     """
+    name = f"{spec.id}-{code_hash()}"
     with store.claim(spec.id, wait=True):
         present = store.record(spec.id, with_files=True)
         if present is not None and not (keep_checkpoint and lacks_checkpoint(present, store)):
@@ -160,10 +172,17 @@ def finish_trial(
             start = load_checkpoint(spec.starts_from, store) if spec.starts_from else None
         except TrialError as error:
             return store.write(failed_record(spec, str(error)), {})
-        result, files = run_trial(spec, dataset, catalog, start)
+        checkpoints = TrialCheckpoints(
+            lambda content: store.write_checkpoint(name, RUNNING, content),
+            seconds=float(os.environ.get(CHECKPOINT_SECONDS, BETWEEN_CHECKPOINTS)),
+            resumed=store.checkpoint(name, RUNNING),
+        )
+        result, files = run_trial(spec, dataset, catalog, start, checkpoints=checkpoints)
         if not keep_checkpoint:
             files.pop(CHECKPOINT, None)
-        return store.write(result, files)
+        result = store.write(result, files)
+        store.remove_checkpoints(spec.id)
+        return result
 
 
 def lacks_checkpoint(result: TrialResult, store: Store) -> bool:

@@ -96,14 +96,14 @@ class TrialCheckpoints(Checkpoints):
         loop.module.load_state_dict(self._shared["module"])
         for optimizer, state in zip(loop.optimizers, self._shared["optimizers"], strict=True):
             optimizer.load_state_dict(state)
-        loop.curve.load(self._shared["curve"])
+        loop.progress.load(self._shared["progress"])
         set_random_state(self._own["random"])
         return Place(*self._shared["place"])
 
-    def passed(self, place: Place, rows: int) -> None:
-        """Count the batch, and take a checkpoint when one is due."""
+    def passed(self, place: Place, rows: int, batches: int = 1) -> None:
+        """Count the batches, and take a checkpoint when one is due."""
         self.rows += rows
-        self._batches += 1
+        self._batches += batches
         if self._batches >= self._due:
             self._take(place)
 
@@ -128,7 +128,7 @@ class TrialCheckpoints(Checkpoints):
             content |= {
                 "module": self._module.state_dict(),
                 "optimizers": [optimizer.state_dict() for optimizer in self._loop.optimizers],
-                "curve": self._loop.curve.state(),
+                "progress": self._loop.progress.state(),
                 "curves": {
                     name: {"steps": curve.steps, "values": curve.values, "seconds": curve.seconds}
                     for name, curve in self._curves.items()

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
-
-from trainables.loss_curve import LossCurve
 
 T = TypeVar("T")
 
@@ -22,13 +20,23 @@ class Place:
     batch: int = 0
 
 
+class Progress(Protocol):
+    """What a loop counts while it runs."""
+
+    def state(self) -> dict[str, float]:
+        """Return the counts by name."""
+
+    def load(self, state: Mapping[str, float]) -> None:
+        """Go on from counts."""
+
+
 @dataclass(frozen=True)
 class Loop:
-    """What changes while a loop runs: the parameters, the optimizers' moments, the curve's sums."""
+    """What changes while a loop runs: the parameters, the optimizers' moments, the counts."""
 
     module: nn.Module
     optimizers: Sequence[torch.optim.Optimizer]
-    curve: LossCurve
+    progress: Progress
 
 
 class Checkpoints:
@@ -50,8 +58,8 @@ class Checkpoints:
         """Return where a loop begins; None when it is behind."""
         return Place()
 
-    def passed(self, place: Place, rows: int) -> None:
-        """Take note that the loop reached this place with a batch of so many rows."""
+    def passed(self, place: Place, rows: int, batches: int = 1) -> None:
+        """Take note that the loop reached this place with so many rows, in a batch or several."""
 
     def leave(self) -> None:
         """Take note that the loop is over."""

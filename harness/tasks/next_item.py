@@ -9,6 +9,7 @@ import inspect
 import math
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ from harness.metrics.ranking import ndcg_at, ranks, recall_at
 from harness.seeding import derive_seed, torch_seeded
 from harness.tasks.context import Context, Outcome
 from trainables.base import NextItemModel, SequenceSource
+from trainables.checkpoints import Loop, Place
 
 CUTOFFS = (5, 10)
 
@@ -110,7 +112,7 @@ class _Training:
         self.context = context
         self.settings = _settings(context)
         self.model = model
-        self.step = 0
+        self.progress = _Progress()
 
     def run(self) -> dict[str, float]:
         train = _open(self.context, "train")
@@ -120,19 +122,24 @@ class _Training:
             with torch_seeded(derive_seed(self.context.seed, "prepare")):
                 self.model.prepare(train)
         optimizer = self.model.optimizer()
-        best_recall, best_epoch, best_state = -math.inf, 0, _state(self.model)
-        epoch, waited = 0, 0
-        while epoch < self.settings.maximum_epochs and waited < self.settings.patience:
+        checkpoints, progress = self.context.follow(self.model), self.progress
+        place = checkpoints.enter(Loop(self.model, [optimizer], progress)) or Place()
+        epoch, before, step_before = place.epoch, place.epoch, progress.step
+        while epoch < self.settings.maximum_epochs and progress.waited < self.settings.patience:
             epoch += 1
             self._epoch(train, optimizer, epoch)
             if epoch % self.settings.validate_every and epoch != self.settings.maximum_epochs:
                 continue
-            waited += 1
-            recall = self._validate()
-            if recall > best_recall:
-                best_recall, best_epoch, best_state, waited = recall, epoch, _state(self.model), 0
-        self.model.load_state_dict(best_state)
-        return {"epochs": float(epoch), "best_epoch": float(best_epoch)}
+            if progress.is_best(self._validate(), epoch):
+                checkpoints.keep("best", self.model.state_dict())
+            # Here alone: the model is as its validation left it, so that taking its state changes nothing in it.
+            checkpoints.passed(Place(epoch), len(train) * (epoch - before), progress.step - step_before)
+            before, step_before = epoch, progress.step
+        checkpoints.leave()
+        best = checkpoints.kept("best")
+        assert best is not None, "the last epoch is validated"
+        self.model.load_state_dict(best)
+        return {"epochs": float(epoch), "best_epoch": float(progress.best_epoch)}
 
     def _epoch(self, train: SequenceSource, optimizer: torch.optim.Optimizer, epoch: int) -> None:
         seed, log = self.context.seed, self.context.log
@@ -144,23 +151,52 @@ class _Training:
                 loss = self.model.loss(batch)
                 loss.backward()
                 optimizer.step()
-                self.step += 1
+                self.progress.step += 1
                 examples += len(batch)
                 total += self._finite(loss.item(), epoch) * len(batch)
-        log("train/loss", total / examples, self.step)
-        log("train/learning_rate", optimizer.param_groups[0]["lr"], self.step)
-        log("train/examples_per_second", examples / (time.perf_counter() - started), self.step)
+        log("train/loss", total / examples, self.progress.step)
+        log("train/learning_rate", optimizer.param_groups[0]["lr"], self.progress.step)
+        log("train/examples_per_second", examples / (time.perf_counter() - started), self.progress.step)
 
     def _finite(self, loss: float, epoch: int) -> float:
         if not math.isfinite(loss):
-            raise FloatingPointError(f"training loss is {loss} in epoch {epoch}, step {self.step}; lower learning_rate")
+            raise FloatingPointError(
+                f"training loss is {loss} in epoch {epoch}, step {self.progress.step}; lower learning_rate"
+            )
         return loss
 
     def _validate(self) -> float:
         metrics = _metrics("validation", _ranks(self.context, self.model, "validation"))
         for name, value in metrics.items():
-            self.context.log(name, value, self.step)
+            self.context.log(name, value, self.progress.step)
         return metrics[NextItem.primary]
+
+
+@dataclass
+class _Progress:
+    """What training counts; see `trainables.checkpoints.Progress`."""
+
+    step: int = 0
+    waited: int = 0
+    best_epoch: int = 0
+    best_recall: float = -math.inf
+
+    def is_best(self, recall: float, epoch: int) -> bool:
+        """Take note of a validation; tell whether it is the best so far."""
+        self.waited += 1
+        if recall <= self.best_recall:
+            return False
+        self.best_recall, self.best_epoch, self.waited = recall, epoch, 0
+        return True
+
+    def state(self) -> dict[str, float]:
+        """Return the counts by name."""
+        return asdict(self)
+
+    def load(self, state: Mapping[str, float]) -> None:
+        """Go on from counts."""
+        self.step, self.waited, self.best_epoch = (int(state[name]) for name in ("step", "waited", "best_epoch"))
+        self.best_recall = state["best_recall"]
 
 
 def _settings(context: Context) -> NextItemSettings:

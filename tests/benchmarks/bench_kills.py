@@ -15,8 +15,7 @@ from pathlib import Path
 
 from harness.cluster import connected
 from harness.record import TrialResult
-from harness.train_workers import CHECKPOINT_SECONDS
-from harness.trial import ROWS_SEEN
+from harness.trial import CHECKPOINT_SECONDS, ROWS_SEEN
 from tests.harness.killed_table import killed_table
 
 

@@ -17,8 +17,7 @@ from harness.cluster import Capacity, connected
 from harness.store import CHECKPOINTS
 from harness.streamed_tables import in_parts
 from harness.streaming import open_stream, read_here
-from harness.train_workers import CHECKPOINT_SECONDS
-from harness.trial import ROWS_SEEN
+from harness.trial import CHECKPOINT_SECONDS, ROWS_SEEN
 from tests.harness.killed_table import KilledTable, killed_table
 
 pytestmark = pytest.mark.starts_ray

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import random
 import time
+from pathlib import Path
 
 import pytest
 import torch
 
 from harness.datasets.prepared import PreparedDataset
-from harness.datasets.synthetic import write_small_interactions
+from harness.datasets.synthetic import write_small_interactions, write_small_sequences
 from harness.devices import CPU
 from harness.methods import MethodCatalog, trial_spec
 from harness.places import places
 from harness.record import TrialResult
 from harness.specs import FeedKind, Parameters, TrialSpec
+from harness.store import Store
 from harness.stream_plan import ORDER_VERSION
 from harness.table_specs import Row
-from harness.trial import ROWS_SEEN, run_trial
+from harness.trial import CHECKPOINT_SECONDS, ROWS_SEEN, RUNNING, finish_trial, run_trial
 from harness.trial_checkpoints import TrialCheckpoints
 from tests.other_device import other_device
 
@@ -52,6 +54,22 @@ def spec_of(
         catalog=MethodCatalog(places().search_spaces),
         start=None,
         feed=feed,
+    )
+
+
+def next_item_spec(dataset: PreparedDataset, method: str, parameters: Parameters) -> TrialSpec:
+    return trial_spec(
+        task_name="next_item",
+        dataset=dataset.name,
+        dataset_hash=dataset.hash,
+        row=Row(name="row", method=method),
+        parameters={"maximum_epochs": 20, "patience": 20} | parameters,
+        seed=3,
+        threads=1,
+        purpose="repeat",
+        gpus=0,
+        catalog=MethodCatalog(places().search_spaces),
+        start=None,
     )
 
 
@@ -168,3 +186,68 @@ def test_a_killed_trial_on_another_device_gives_the_numbers_of_one_on_the_cpu(da
         result, kills = killed_again_and_again(spec, dataset, random.Random(1), device)
     assert (result.error, kills) == ("", KILLS)
     assert whole.metrics == result.metrics
+
+
+@pytest.fixture(scope="module")
+def sequences(tmp_path_factory: pytest.TempPathFactory) -> PreparedDataset:
+    return write_small_sequences(tmp_path_factory.mktemp("sequences") / "small", users=120)
+
+
+@pytest.mark.parametrize(
+    ("method", "parameters"),
+    [
+        ("sasrec", {"size": 8, "validate_every": 2, "maximum_epochs": 40}),
+        ("diffrec", {"size": 8}),
+        ("preferdiff", {"size": 8, "precision": "bfloat16", "weight_decay": 0.01}),
+    ],
+)
+def test_a_killed_next_item_trial_gives_the_numbers_of_one_that_was_not(
+    sequences: PreparedDataset, method: str, parameters: Parameters
+) -> None:
+    spec = next_item_spec(sequences, method, parameters)
+    plain, _ = run_trial(spec, sequences, MethodCatalog(places().search_spaces))
+    found, kills = killed_again_and_again(spec, sequences, random.Random(method))
+    assert (plain.error, found.error, kills) == ("", "", KILLS)
+    assert found.metrics == plain.metrics
+    curves = [name for name in plain.curves if not name.endswith("per_second")]
+    assert {name: found.curves[name].values for name in curves} == {name: plain.curves[name].values for name in curves}
+    assert found.curves.keys() == plain.curves.keys()
+
+
+def test_a_trial_in_memory_goes_on_from_what_the_store_has(
+    sequences: PreparedDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(CHECKPOINT_SECONDS, "0")
+    spec = next_item_spec(sequences, "preferdiff", {"size": 8, "maximum_epochs": 6, "patience": 6})
+    catalog, store = MethodCatalog(places().search_spaces), Store(tmp_path)
+    whole, _ = run_trial(spec, sequences, catalog)
+    write, written = Store.write_checkpoint, 0
+
+    def write_and_die(self: Store, name: str, file: str, content: bytes) -> None:
+        nonlocal written
+        write(self, name, file, content)
+        written += 1
+        if written == 4:
+            raise Killed
+
+    monkeypatch.setattr(Store, "write_checkpoint", write_and_die)
+    with pytest.raises(Killed):
+        finish_trial(spec, sequences, catalog, store, keep_checkpoint=False)
+    assert store.record(spec.id) is None
+    assert [path.name for path in (tmp_path / ".checkpoints").glob("*/*")] == [RUNNING]
+    found = finish_trial(spec, sequences, catalog, store, keep_checkpoint=False)
+    assert written == 6, "two epochs were left"
+    assert (found.error, found.metrics) == ("", whole.metrics)
+    assert not list((tmp_path / ".checkpoints").iterdir())
+
+
+def test_a_checkpoint_of_other_code_is_left_alone_and_goes_with_the_trial(
+    sequences: PreparedDataset, tmp_path: Path
+) -> None:
+    spec = next_item_spec(sequences, "gru4rec", {"size": 8, "maximum_epochs": 1})
+    store = Store(tmp_path)
+    store.write_checkpoint(f"{spec.id}-0123", RUNNING, b"of a program that is gone")
+    assert (
+        finish_trial(spec, sequences, MethodCatalog(places().search_spaces), store, keep_checkpoint=False).error == ""
+    )
+    assert not list((tmp_path / ".checkpoints").iterdir())

@@ -51,6 +51,27 @@ class BlockwiseAdamW(torch.optim.Optimizer):
         for matrix in self.matrices:
             matrix.keeps_factors = True
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return steps and moments by the parameters' places, and what the tables' rows depend on."""
+        parameters = [parameter for group in self.param_groups for parameter in group["params"]]
+        stepped = {place: parameter for place, parameter in enumerate(parameters) if parameter in self._moments}
+        return {
+            "steps": {place: self._step_of[parameter] for place, parameter in stepped.items()},
+            "moments": {place: self._moments[parameter] for place, parameter in stepped.items()},
+            "tables": [table.state() for table in self.tables],
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from what `state_dict` returned."""
+        parameters = [parameter for group in self.param_groups for parameter in group["params"]]
+        self._step_of = {parameters[place]: step for place, step in state_dict["steps"].items()}
+        self._moments = {
+            parameters[place]: (moment.clone(), square.clone())
+            for place, (moment, square) in state_dict["moments"].items()
+        }
+        for table, state in zip(self.tables, state_dict["tables"], strict=True):
+            table.load(state)
+
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Drop all gradients, wherever they are kept."""
         super().zero_grad(set_to_none)

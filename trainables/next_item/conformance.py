@@ -16,6 +16,7 @@ Legend: B histories, L positions, I items.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -144,6 +145,30 @@ def check_that_a_state_holds_everything(build: Build) -> None:
     _expect(torch.equal(_scores(other, batch), _scores(model, batch)), "a loaded state gave other scores")
 
 
+def check_that_training_goes_on_from_a_state(build: Build) -> None:
+    """A new method trains on as the one whose state, and whose optimizer's state, it takes over: the same bits."""
+    with _seeded(0):
+        first = build(ITEMS, LENGTH)
+        optimizer = _train(first, histories(64), steps=STEPS)
+    first.eval()
+    buffer = io.BytesIO()
+    torch.save((first.state_dict(), optimizer.state_dict()), buffer)
+    buffer.seek(0)
+    model_state, optimizer_state = torch.load(buffer, weights_only=True)
+    with _seeded(0):
+        second = build(ITEMS, LENGTH)
+        second.prepare(SequencesInMemory(histories(64)))
+    second.load_state_dict(model_state)
+    renewed = second.optimizer()
+    renewed.load_state_dict(optimizer_state)
+    for model, own in ((first, optimizer), (second, renewed)):
+        with _seeded(3):
+            _train(model, histories(64, seed=1), steps=STEPS, prepare=False, optimizer=own)
+        model.eval()
+    different = [n for n, tensor in first.state_dict().items() if not torch.equal(tensor, second.state_dict()[n])]
+    _expect(not different, f"training that went on from a state gave another result in {different[:3]}")
+
+
 def check_that_training_reaches_every_parameter(build: Build) -> None:
     """Losses are finite scalars, and a few optimizer steps change every parameter, all of it staying finite."""
     with _seeded(0):
@@ -196,6 +221,7 @@ CHECKS: tuple[Callable[[Build], None], ...] = (
     check_that_targets_are_not_looked_at,
     check_that_a_seed_decides_the_result,
     check_that_a_state_holds_everything,
+    check_that_training_goes_on_from_a_state,
     check_that_training_reaches_every_parameter,
     check_that_items_not_in_training_rank,
     check_that_a_history_of_one_item_is_enough,
@@ -248,12 +274,19 @@ def _trained(build: Build, seed: int) -> NextItemModel:
     return model.eval()
 
 
-def _train(model: NextItemModel, batch: SequenceBatch, *, steps: int, prepare: bool = True) -> None:
-    """Do what the task does, with batches of at most 16 rows."""
+def _train(
+    model: NextItemModel,
+    batch: SequenceBatch,
+    *,
+    steps: int,
+    prepare: bool = True,
+    optimizer: torch.optim.Optimizer | None = None,
+) -> torch.optim.Optimizer:
+    """Do what the task does, with batches of at most 16 rows; return the optimizer, the given one or a new one."""
     source = SequencesInMemory(batch)
     if prepare:
         model.prepare(source)
-    optimizer = model.optimizer()
+    optimizer = optimizer or model.optimizer()
     model.train()
     taken = 0
     while taken < steps:
@@ -265,6 +298,7 @@ def _train(model: NextItemModel, batch: SequenceBatch, *, steps: int, prepare: b
             loss.backward()
             optimizer.step()
             taken += 1
+    return optimizer
 
 
 def _scores(model: NextItemModel, batch: SequenceBatch) -> Tensor:

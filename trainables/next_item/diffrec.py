@@ -5,7 +5,6 @@ Legend: B rows of a batch, L positions, I items, D size of the hidden layer, T d
 
 from __future__ import annotations
 
-from collections import deque
 from itertools import pairwise
 from typing import Literal
 
@@ -25,6 +24,9 @@ from trainables.base import (
 from trainables.diffusion.gaussian import GaussianDiffusion
 from trainables.next_item.appended import with_item_appended
 from trainables.next_item.denoiser import sinusoidal_features
+
+RECENT = 10
+"""Losses of a time that are remembered."""
 
 TIME_FEATURES = 10
 
@@ -131,7 +133,8 @@ class DiffRec(NextItemModel):
         noise_BD = self._noise(len(batch)) * deviation_B1
         hidden_BD = torch.tanh(clean_BD + noise_BD + self.time_layers(self.sinusoidal[time_B]))
         loss_B = self.weight_T[time_B - 1] * self._squared_error(hidden_BD, item_BL, value_BL) / self.items
-        self.times.record(time_B, loss_B)
+        if self.training:
+            self.times.record(time_B, loss_B)
         return (loss_B / rate_B).mean()
 
     def rank_scores(self, batch: SequenceBatch) -> Tensor:
@@ -217,29 +220,32 @@ def elbo_weights(diffusion: GaussianDiffusion) -> Tensor:
     return torch.tensor([1.0, *((before - after) / 2 for before, after in pairwise(ratio))])
 
 
-class ImportantTimes:
+class ImportantTimes(nn.Module):
     """Draws times of training in proportion to how large their losses have lately been.
 
     Uniform until every time has ten losses on record; then the rate of a time is the root of its last ten losses' mean
-    square, mixed with a thousandth of uniform.
+    square, mixed with a thousandth of uniform. The losses are part of the state, so that training can go on from it.
 
     Source: Nichol, Dhariwal 2021, §3.3; Wang et al. 2023, eq. 12.
     """
 
     def __init__(self, steps: int) -> None:
-        self.recent: list[deque[float]] = [deque(maxlen=10) for _ in range(steps)]
+        super().__init__()
+        self.recent_TN: Tensor  # the last losses of each time, the latest at the end; −1 where there was none yet
+        self.register_buffer("recent_TN", torch.full((steps, RECENT), -1.0, dtype=torch.float64))
 
     def draw(self, rows: int) -> tuple[Tensor, Tensor]:
         """Return times 1 … T, int64 [B], and how often each occurs relative to a uniform draw [B]."""
-        steps = len(self.recent)
-        if any(len(losses) < 10 for losses in self.recent):
+        steps = len(self.recent_TN)
+        if bool((self.recent_TN < 0).any()):
             return torch.randint(1, steps + 1, (rows,)), torch.ones(rows)
-        size_T = torch.tensor([list(losses) for losses in self.recent], dtype=torch.float64).square().mean(dim=1).sqrt()
+        size_T = self.recent_TN.square().mean(dim=1).sqrt()
         rate_T = 0.999 * size_T / size_T.sum().clamp(min=1e-300) + 0.001 / steps
         index_B = torch.multinomial(rate_T, rows, replacement=True)
         return index_B + 1, (rate_T[index_B] * steps).float()
 
+    @torch.no_grad()
     def record(self, time_B: Tensor, loss_B: Tensor) -> None:
         """Remember the losses of these times."""
-        for time, loss in zip(time_B.tolist(), loss_B.tolist(), strict=True):
-            self.recent[time - 1].append(loss)
+        for time, recent_N in enumerate(self.recent_TN, start=1):
+            recent_N.copy_(torch.cat([recent_N, loss_B[time_B == time].double()])[-RECENT:])

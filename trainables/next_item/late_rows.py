@@ -5,8 +5,8 @@ Legend: I rows of the table, R rows that a batch touches, C rows of a chunk, D c
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,9 @@ CHUNK_ELEMENTS = 2**18
 
 REMEMBERED_STEPS = 256
 """Steps after which a row's momentum, 0.9²⁵⁶ ≈ 2·10⁻¹² of what it was, moves it no more."""
+
+
+_STATE = ("moment_ID", "square_ID", "current_I", "_plain_T", "_scaled_T")
 
 
 class Rates(NamedTuple):
@@ -107,6 +110,18 @@ class LateRows:
         self.current_I[row_R] = step
         self.step = step
         self._remember(step)
+        self._reads.clear()
+
+    def state(self) -> dict[str, int | Tensor]:
+        """Return all that the next steps depend on beside the table, which has to be up to date."""
+        return {"step": self.step} | {name: getattr(self, name) for name in _STATE}
+
+    @torch.no_grad()
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state."""
+        self.step = int(state["step"])
+        for name in _STATE:
+            setattr(self, name, state[name].clone())
         self._reads.clear()
 
     @torch.no_grad()

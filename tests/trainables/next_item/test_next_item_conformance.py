@@ -67,6 +67,14 @@ class HidesState(Faultless):
         return super().rank_scores(batch) + getattr(self, "offset_I", 0)
 
 
+class CountsOutsideItsState(Faultless):
+    losses = 0
+
+    def loss(self, batch: SequenceBatch) -> Tensor:
+        self.losses += 1
+        return super().loss(batch) * self.losses
+
+
 class DeadParameter(Faultless):
     def __init__(self, items: int, history_length: int) -> None:
         super().__init__(items, history_length)
@@ -106,6 +114,7 @@ FAULTS: list[tuple[type[NextItemModel], Callable[[Build], None], str]] = [
     (IgnoresTheSeed, conformance.check_that_a_seed_decides_the_result, "another seed gave the same"),
     (Unrepeatable, conformance.check_that_a_seed_decides_the_result, "the same seed gave another result"),
     (HidesState, conformance.check_that_a_state_holds_everything, "a loaded state gave other scores"),
+    (CountsOutsideItsState, conformance.check_that_training_goes_on_from_a_state, "went on from a state gave another"),
     (DeadParameter, conformance.check_that_training_reaches_every_parameter, "left unused as it was"),
     (LossOfRows, conformance.check_that_training_reaches_every_parameter, r"loss returned \(16,\), not a scalar"),
     (OneScoreTooMany, conformance.check_that_scores_have_their_shape, r"\(1, 41\), not \(1, 40\)"),
