@@ -33,28 +33,75 @@ PANEL_WIDTH, PANEL_HEIGHT = 3.4, 3.0
 def plot_curve(table: Table, datasets: Sequence[str] | None = None) -> Figure:
     """Draw each row's mean along the axis with its 95 % interval, every seed, and the printed value where there is one.
 
-    One line of panels a dataset, one panel a metric (RelaImpr left out). Rows off the axis are level lines.
+    One line of panels a dataset, one panel a metric (RelaImpr left out). Rows off the axis are level lines. Where a
+    table compares with a line, the paired differences to it are drawn below, but of rows beyond the paper.
     """
     metrics = [metric for metric in table.spec.metrics if not metric.endswith(RELATIVE)]
     drawn, axis = drawn_datasets(table, datasets), table.spec.axis
     if not drawn or axis is None:
         return empty(table)
-    size = (PANEL_WIDTH * len(metrics) + 0.4, PANEL_HEIGHT * len(drawn) + 1.1)
-    figure = Figure(figsize=size, facecolor="white", layout="constrained")
-    for axes, dataset in zip(figure.subplots(len(drawn), len(metrics), squeeze=False), drawn, strict=True):
-        for panel, metric in zip(axes, metrics, strict=True):
-            _panel(panel, table, dataset, metric, axis)
-        axes[0].set_ylabel(dataset, fontweight="bold")
+    kinds = (_panel, _differences) if _compared(table) else (_panel,)
+    height = PANEL_HEIGHT * (1 + 0.8 * (len(kinds) - 1)) * len(drawn)
+    figure = Figure(figsize=(PANEL_WIDTH * len(metrics) + 0.4, height + 1.1), facecolor="white", layout="constrained")
+    grid = iter(figure.subplots(len(kinds) * len(drawn), len(metrics), squeeze=False))
+    for dataset in drawn:
+        for kind, axes in zip(kinds, grid, strict=False):
+            for panel, metric in zip(axes, metrics, strict=True):
+                kind(panel, table, dataset, metric, axis)
+            label = dataset if kind is _panel else f"difference to\n{' and '.join(table.spec.references)}"
+            axes[0].set_ylabel(label, fontweight="bold" if kind is _panel else "normal")
     titled(figure, table.spec.title)
     with_legend(figure, _legend(table, drawn))
     return figure
 
 
+def _compared(table: Table) -> dict[str, str]:
+    """Return the lines of whose points differences are drawn, by the points' names."""
+    beyond = {row.name for row in table.spec.written_rows if row.beyond}
+    lines = {row.name: row.line for row in table.spec.rows if isinstance(row, Point) and row.line not in beyond}
+    compared = {comparison.row for comparison in table.comparisons}
+    return {name: line for name, line in lines.items() if name in compared}
+
+
+def _differences(panel: Any, table: Table, dataset: str, metric: str, axis: Axis) -> None:
+    """Draw the mean paired differences with their 95 % intervals, those of different lines a little apart."""
+    line_of, value_of = _compared(table), {row.name: row.value for row in table.spec.rows if isinstance(row, Point)}
+    panel.axhline(0, color="#777777", linewidth=0.8)
+    drawn = 0
+    for selection in selections(table, dataset):
+        for name, colour, marker in _lines(table):
+            found = [
+                (value_of[c.row], c.difference)
+                for c in table.comparisons
+                if (c.dataset, c.metric, c.selection, line_of.get(c.row)) == (dataset, metric, selection, name)
+            ]
+            if not found:
+                continue
+            means = [difference.mean for _, difference in found]
+            errors = [[d.mean - d.low for _, d in found], [d.high - d.mean for _, d in found]]
+            style = {"color": colour, "marker": marker, "linestyle": LINE_STYLES[selection]}
+            panel.errorbar(
+                [_beside(x, axis, drawn) for x, _ in found],
+                means,
+                yerr=errors,
+                linewidth=1.2,
+                elinewidth=1.4,
+                markersize=4,
+                capsize=2,
+                **style,
+            )
+            drawn += 1
+    _along(panel, table, axis)
+
+
+def _beside(value: float, axis: Axis, place: int) -> float:
+    """Return where a line's point is drawn, each a hundredth of the axis further right than the line's before it."""
+    low, high = min(axis.values), max(axis.values)
+    share = 0.01 * place
+    return float(value * (high / low) ** share if axis.log else value + share * (high - low))
+
+
 def _panel(panel: Any, table: Table, dataset: str, metric: str, axis: Axis) -> None:
-    if axis.log:
-        panel.set_xscale("log")
-        panel.set_xticks(axis.values, [f"{value:g}" for value in axis.values], fontsize="small")
-        panel.set_xticks([], minor=True)
     for selection in selections(table, dataset):
         for name, colour, marker in _lines(table):
             points = _points(table, name)
@@ -69,6 +116,15 @@ def _panel(panel: Any, table: Table, dataset: str, metric: str, axis: Axis) -> N
         if isinstance(row, Point) and cell.published:
             panel.plot(row.value, cell.published.value, marker="D", color="none", markeredgecolor=PRINTED, zorder=5)
     panel.set_title(metric_title(metric), fontsize="medium")
+    _along(panel, table, axis)
+
+
+def _along(panel: Any, table: Table, axis: Axis) -> None:
+    """Finish a panel over the parameter's values."""
+    if axis.log:
+        panel.set_xscale("log")
+        panel.set_xticks(axis.values, [f"{value:g}" for value in axis.values], fontsize="small")
+        panel.set_xticks([], minor=True)
     panel.set_xlabel(axis.parameter)
     panel.locator_params(axis="y", nbins=5)
     if not axis.log:

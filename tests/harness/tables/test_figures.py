@@ -131,17 +131,18 @@ def test_rows_are_an_axis_and_the_best_possible_auc_is_above():
     assert {comparison.metric for comparison in table.comparisons} == {"cold/auc"}
 
 
-def curve_table():
-    spec = cold_start_spec(
-        kind="curve",
-        datasets=["ml-1m"],
-        metrics=["cold/auc", "warm_a/auc"],
-        reference=[],
-        baseline=[],
-        axis={"parameter": "rho", "values": [0.01, 0.1, 1], "log": True},
-        rows=[{"name": "Base", "fixed": True}, {"name": "Own"}],
-        seeds=[0, 1],
-    )
+def curve_table(**changes):
+    values = {
+        "kind": "curve",
+        "datasets": ["ml-1m"],
+        "metrics": ["cold/auc", "warm_a/auc"],
+        "reference": [],
+        "baseline": [],
+        "axis": {"parameter": "rho", "values": [0.01, 0.1, 1], "log": True},
+        "rows": [{"name": "Base", "fixed": True}, {"name": "Own"}],
+        "seeds": [0, 1],
+    }
+    spec = cold_start_spec(**(values | changes))
     trials = [
         trial(row.name, seed, 0, metrics={f"test/{s}/auc": 0.7 + 0.01 * place + 0.002 * seed for s in STAGES})
         for place, row in enumerate(spec.rows)
@@ -161,6 +162,19 @@ def test_a_curve_shows_means_intervals_seeds_and_level_rows():
     seeds = sorted(float(y) for c in panel.collections for y in c.get_offsets()[:, 1] if y > 0.5)
     assert seeds == pytest.approx([0.71, 0.712, 0.72, 0.722, 0.73, 0.732])
     assert [line.get_ydata()[0] for line in panel.lines if line.get_xdata()[0] == 0] == [pytest.approx(0.701)]
+
+
+def test_a_curve_that_compares_with_a_line_draws_the_paired_differences_to_it():
+    rows = [{"name": "Base"}, {"name": "Own"}, {"name": "Extra", "beyond": True}]
+    figure = plot_curve(curve_table(reference="Base", rows=rows))
+    assert [panel.get_title() for panel in figure.axes] == ["cold AUC", "warm-a AUC", "", ""]
+    panel = figure.axes[2]
+    assert panel.get_ylabel() == "difference to\nBase"
+    (difference,) = panel.containers  # of Own alone
+    assert list(difference.lines[0].get_xdata()) == [0.01, 0.1, 1]
+    assert list(difference.lines[0].get_ydata()) == pytest.approx([0.03] * 3)
+    low, high = panel.get_ylim()
+    assert low < 0 < 0.03 < high < 0.05
 
 
 @pytest.mark.parametrize("table", [cold_start_table, stages_table, curve_table])
