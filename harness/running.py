@@ -21,6 +21,7 @@ from harness.table_specs import TableSpec, find_table
 from harness.tablerun import Options, TableRun, check_metrics, measured_trials, merged_groups, open_run, open_schedule
 from harness.tables import Table, build_table, read_published, to_markdown
 from harness.tables.counts import count
+from harness.trial import checkpoint_seconds
 
 Say = Callable[[str], None]
 
@@ -42,6 +43,7 @@ def run_table(
         return run, 0
     store = Store(here.store)
     store.check_writable()
+    checkpoint_seconds(0)  # refused here once, not by every trial
     with store.claim(f"table {options.table}", wait=False):
         schedule = open_schedule(run, here)
         if any(part.trials for part in left(schedule, ())):

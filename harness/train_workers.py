@@ -25,7 +25,7 @@ from harness.store import Store
 from harness.stream_plan import Share
 from harness.trial import (
     CHECKPOINT,
-    CHECKPOINT_SECONDS,
+    checkpoint_seconds,
     code_hash,
     failed_record,
     lacks_checkpoint,
@@ -85,7 +85,7 @@ def _train(job: Job, places: Places, store: Store) -> str:
             "spec": spec.model_dump_json(),
             "keep_checkpoint": job.keep_checkpoint,
             "places": TypeAdapter(Places).dump_json(places).decode(),
-            "seconds": float(os.environ.get(CHECKPOINT_SECONDS, "30")),
+            "seconds": checkpoint_seconds(30.0),
         },
         torch_config=TorchConfig(backend=_backend(spec.gpus)),
         scaling_config=ray.train.ScalingConfig(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import gc
@@ -163,6 +164,11 @@ def finish_trial(
         StoreError: the store cannot be read or written.
     """
     name = f"{spec.id}-{code_hash()}"
+
+    def write(content: bytes) -> None:
+        with contextlib.suppress(StoreError):  # a trial that cannot be gone on from is still one
+            store.write_checkpoint(name, RUNNING, content)
+
     with store.claim(spec.id, wait=True):
         present = store.record(spec.id, with_files=True)
         if present is not None and not (keep_checkpoint and lacks_checkpoint(present, store)):
@@ -173,8 +179,8 @@ def finish_trial(
         except TrialError as error:
             return store.write(failed_record(spec, str(error)), {})
         checkpoints = TrialCheckpoints(
-            lambda content: store.write_checkpoint(name, RUNNING, content),
-            seconds=float(os.environ.get(CHECKPOINT_SECONDS, BETWEEN_CHECKPOINTS)),
+            write,
+            seconds=checkpoint_seconds(BETWEEN_CHECKPOINTS),
             resumed=store.checkpoint(name, RUNNING),
         )
         result, files = run_trial(spec, dataset, catalog, start, checkpoints=checkpoints)
@@ -183,6 +189,24 @@ def finish_trial(
         result = store.write(result, files)
         store.remove_checkpoints(spec.id)
         return result
+
+
+def checkpoint_seconds(otherwise: float) -> float:
+    """Return how many seconds lie between two checkpoints of a running trial.
+
+    Raises:
+        InputError: the environment variable is no number of seconds.
+    """
+    text = os.environ.get(CHECKPOINT_SECONDS, "")
+    if not text:
+        return otherwise
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise InputError(f"{CHECKPOINT_SECONDS}: {text!r} is no number of seconds; set 0 or more, or unset it")
+    return seconds
 
 
 def lacks_checkpoint(result: TrialResult, store: Store) -> bool:

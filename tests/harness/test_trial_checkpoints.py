@@ -12,6 +12,7 @@ import torch
 from harness.datasets.prepared import PreparedDataset
 from harness.datasets.synthetic import write_small_interactions, write_small_sequences
 from harness.devices import CPU
+from harness.errors import InputError, StoreError
 from harness.methods import MethodCatalog, trial_spec
 from harness.places import places
 from harness.record import TrialResult
@@ -19,7 +20,7 @@ from harness.specs import FeedKind, Parameters, TrialSpec
 from harness.store import Store
 from harness.stream_plan import ORDER_VERSION
 from harness.table_specs import Row
-from harness.trial import CHECKPOINT_SECONDS, ROWS_SEEN, RUNNING, finish_trial, run_trial
+from harness.trial import CHECKPOINT_SECONDS, ROWS_SEEN, RUNNING, checkpoint_seconds, finish_trial, run_trial
 from harness.trial_checkpoints import TrialCheckpoints
 from tests.other_device import other_device
 
@@ -251,3 +252,23 @@ def test_a_checkpoint_of_other_code_is_left_alone_and_goes_with_the_trial(
         finish_trial(spec, sequences, MethodCatalog(places().search_spaces), store, keep_checkpoint=False).error == ""
     )
     assert not list((tmp_path / ".checkpoints").iterdir())
+
+
+@pytest.mark.parametrize("text", ["soon", "-1", "nan", "inf"])
+def test_seconds_that_are_none_are_refused(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(CHECKPOINT_SECONDS, text)
+    with pytest.raises(InputError, match="is no number of seconds; set 0 or more, or unset it"):
+        checkpoint_seconds(30)
+
+
+def test_a_checkpoint_that_cannot_be_written_fails_no_trial(
+    sequences: PreparedDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: Store, name: str, file: str, content: bytes) -> None:
+        raise StoreError("no space left")
+
+    monkeypatch.setattr(Store, "write_checkpoint", full)
+    monkeypatch.setenv(CHECKPOINT_SECONDS, "0")
+    spec = next_item_spec(sequences, "gru4rec", {"size": 8, "maximum_epochs": 2})
+    catalog = MethodCatalog(places().search_spaces)
+    assert finish_trial(spec, sequences, catalog, Store(tmp_path), keep_checkpoint=False).error == ""
