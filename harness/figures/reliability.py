@@ -35,7 +35,7 @@ def plot_reliability(table: Table, datasets: Sequence[str] | None = None) -> Fig
         panel.set_axis_off()
     several = len({dataset for dataset, _ in shown}) > 1
     for place, (panel, (dataset, row)) in enumerate(zip(grid.flat, shown, strict=False)):
-        panel.axline((0, 0), slope=1, color="#777777", linewidth=0.8, linestyle=":")
+        _diagonal(panel)
         for selection in SELECTIONS:
             for diagram in table.reliability.get((dataset, row, selection), {}).values():
                 _line(panel, diagram, PALETTE[place % len(PALETTE)], LINE_STYLES[selection])
@@ -57,7 +57,7 @@ def plot_diagrams(diagrams: Mapping[str, Reliability], title: str) -> Figure:
     """Return one panel with several reliability diagrams over each other, by label."""
     figure = Figure(figsize=(4.8, 4.4), dpi=100, facecolor="white", layout="constrained")
     panel = figure.subplots()
-    panel.axline((0, 0), slope=1, color="#777777", linewidth=0.8, linestyle=":")
+    _diagonal(panel)
     for place, (label, diagram) in enumerate(diagrams.items()):
         _line(panel, diagram, PALETTE[place % len(PALETTE)], "-", label)
     panel.set(xlabel="mean probability", ylabel="share of positives")
@@ -65,6 +65,11 @@ def plot_diagrams(diagrams: Mapping[str, Reliability], title: str) -> Figure:
     bare(panel, "y")
     figure.suptitle(title)
     return figure
+
+
+def _diagonal(panel: Any) -> None:
+    """Draw where predictions are true."""
+    panel.axline((0, 0), slope=1, color="#777777", linewidth=0.8, linestyle=":")
 
 
 def _line(panel: Any, diagram: Reliability, colour: str, style: str, label: str | None = None) -> None:

@@ -41,13 +41,15 @@ def spec_of(
     method: str,
     parameters: Parameters,
     feed: FeedKind = "stream",
+    task: str = "cold_start",
 ) -> TrialSpec:
+    shared: Parameters = {"backbone": "deepfm", "batch_size": 128, "adapt_epochs": 2}
     return trial_spec(
-        task_name="cold_start",
+        task_name=task,
         dataset=dataset.name,
         dataset_hash=dataset.hash,
         row=Row(name="row", method=method),
-        parameters={"backbone": "deepfm", "batch_size": 128, "adapt_epochs": 2} | parameters,
+        parameters=(shared if task == "cold_start" else {"maximum_epochs": 20, "patience": 20}) | parameters,
         seed=3,
         threads=1,
         purpose="repeat",
@@ -59,19 +61,7 @@ def spec_of(
 
 
 def next_item_spec(dataset: PreparedDataset, method: str, parameters: Parameters) -> TrialSpec:
-    return trial_spec(
-        task_name="next_item",
-        dataset=dataset.name,
-        dataset_hash=dataset.hash,
-        row=Row(name="row", method=method),
-        parameters={"maximum_epochs": 20, "patience": 20} | parameters,
-        seed=3,
-        threads=1,
-        purpose="repeat",
-        gpus=0,
-        catalog=MethodCatalog(places().search_spaces),
-        start=None,
-    )
+    return spec_of(dataset, method, parameters, "resident", "next_item")
 
 
 def killed_again_and_again(
@@ -107,6 +97,7 @@ def killed_again_and_again(
         ("mwuf", {"embedding_updates": "touched_rows"}),
         ("dropoutnet", {}),
         ("velf", {}),
+        ("dgenctr_backbone", {"restoring_epochs": 1, "epochs": 2}),
     ],
 )
 def test_a_killed_trial_gives_the_numbers_of_one_that_was_not(

@@ -45,6 +45,10 @@ class DGenCTRBackbone(TrainedColdStartMethod):
 
     def pretrain(self, base: RowSource, *, seed: int, log: Log = no_log) -> None:
         """Train the backbone by restoring corrupted rows, then by their labels."""
+        self.checkpoints.once("restoring", lambda: self._restore(base, seed=seed, log=log))
+        super().pretrain(base, seed=seed, log=log)
+
+    def _restore(self, base: RowSource, *, seed: int, log: Log) -> None:
         denoiser = FieldDenoiser(
             self.embedded_backbone[0], self.process, label_weight=self.label_weight, negatives=self.negatives
         )
@@ -61,7 +65,6 @@ class DGenCTRBackbone(TrainedColdStartMethod):
         )
         for parameter in self.parameters():
             parameter.grad = None
-        super().pretrain(base, seed=seed, log=log)
 
     def fit(self, base: RowSource, *, seed: int, log: Log = no_log) -> None:
         """Do nothing: there is nothing beside the backbone."""
