@@ -12,7 +12,6 @@ import math
 import os
 import platform
 import resource
-import time
 import traceback
 from collections import defaultdict
 from collections.abc import Mapping
@@ -35,6 +34,7 @@ from harness.store import Store
 from harness.tasks import load_task
 from harness.tasks.context import Context, Outcome
 from harness.trial_checkpoints import TrialCheckpoints
+from harness.trial_clock import TrialClock
 from trainables.checkpoints import Checkpoints
 
 CHECKPOINT = "checkpoint.pt"
@@ -56,14 +56,14 @@ ROWS_SEEN = "train/rows_seen"
 class _Curves:
     """Collects what a trial logs."""
 
-    started: float
+    clock: TrialClock
     points: dict[str, Curve] = field(default_factory=lambda: defaultdict(Curve))
 
     def log(self, name: str, value: float, step: int) -> None:
         curve = self.points[name]
         curve.steps.append(int(step))
         curve.values.append(float(value))
-        curve.seconds.append(round(time.perf_counter() - self.started, 3))
+        curve.seconds.append(round(self.clock.wall_seconds, 3))
 
 
 def run_trial(
@@ -105,13 +105,13 @@ def run_trial(
     torch.set_num_threads(spec.threads)
     _release_memory()
     _reset_peak_memory()
-    started, cpu_started = time.perf_counter(), time.process_time()
-    curves = _Curves(started)
+    clock = TrialClock()
+    curves = _Curves(clock)
 
     def follow(method: Any) -> Checkpoints:
         if checkpoints is None:
             return Checkpoints()
-        checkpoints.follow(method, curves.points)
+        checkpoints.follow(method, curves.points, clock)
         return checkpoints
 
     context = Context(
@@ -146,8 +146,8 @@ def run_trial(
         environment=_environment(spec.threads, device),
         code_hash=code_hash(),
         data_note="; ".join(note for note in (dataset.schema.note, outcome.note) if note),
-        wall_seconds=round(time.perf_counter() - started, 3),
-        cpu_seconds=round(time.process_time() - cpu_started, 3),
+        wall_seconds=round(clock.wall_seconds, 3),
+        cpu_seconds=round(clock.cpu_seconds, 3),
         peak_memory_bytes=_peak_memory(),
     )
     return result, {} if error else _files(outcome)

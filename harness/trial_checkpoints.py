@@ -1,8 +1,8 @@
 """The checkpoints of one running trial: what they hold, when they are taken, and how a trial goes on from one.
 
 A trial that begins again runs its task from the start. What is behind its checkpoint returns what it returned then, or
-does nothing; the loop that was interrupted goes on at its batch, with the parameters, moments, random numbers and
-curves of that moment. So its numbers are those of a trial that was never interrupted, bit for bit.
+does nothing; the loop that was interrupted goes on at its batch, with the parameters, moments, random numbers, curves
+and clock of that moment. So its numbers are those of a trial that was never interrupted, bit for bit.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from harness.devices import CPU, moved
 from harness.record import Curve
 from harness.seeding import random_state, set_random_state
+from harness.trial_clock import TrialClock
 from trainables.checkpoints import Checkpoints, Loop, Place
 from trainables.workers import from_first, rank, summed
 
@@ -59,17 +60,19 @@ class TrialCheckpoints(Checkpoints):
         self._loop: Loop | None = None
         self._module: nn.Module | None = None
         self._curves: Mapping[str, Curve] = {}
+        self._clock: TrialClock | None = None
         self._batches, self._due, self._since = 0, FIRST_AFTER if seconds else 1, time.perf_counter()
 
-    def follow(self, module: nn.Module, curves: dict[str, Curve]) -> None:
-        """Hold the method and the curves of a trial, and bring both to where the checkpoint left them."""
-        self._module, self._curves = module, curves
+    def follow(self, module: nn.Module, curves: dict[str, Curve], clock: TrialClock) -> None:
+        """Hold the method, the curves and the clock of a trial, and bring them to where the checkpoint left them."""
+        self._module, self._curves, self._clock = module, curves, clock
         if not self._shared:
             return
         module.load_state_dict(self._shared["module"])
         for name, curve in self._shared["curves"].items():
             curves[name] = Curve(steps=curve["steps"], values=curve["values"], seconds=curve["seconds"])
         self.rows = int(self._own["rows"])
+        clock.load(self._own["clock"])
 
     def once(self, name: str, work: Callable[[], T]) -> T:
         """Return what the work returns, or what it returned when it is behind: numbers and tensors, by name."""
@@ -122,8 +125,8 @@ class TrialCheckpoints(Checkpoints):
         return int(summed(torch.tensor(self.rows)))
 
     def _take(self, place: Place) -> None:
-        assert self._loop is not None and self._module is not None
-        content: dict[str, Any] = {"random": random_state(), "rows": self.rows}
+        assert self._loop is not None and self._module is not None and self._clock is not None
+        content: dict[str, Any] = {"random": random_state(), "rows": self.rows, "clock": self._clock.state()}
         if rank() == 0:
             content |= {
                 "module": self._module.state_dict(),

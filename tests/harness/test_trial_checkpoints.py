@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import random
 import time
 from pathlib import Path
@@ -204,6 +205,28 @@ def test_a_killed_next_item_trial_gives_the_numbers_of_one_that_was_not(
     curves = [name for name in plain.curves if not name.endswith("per_second")]
     assert {name: found.curves[name].values for name in curves} == {name: plain.curves[name].values for name in curves}
     assert found.curves.keys() == plain.curves.keys()
+
+
+def test_the_time_of_earlier_processes_counts(sequences: PreparedDataset) -> None:
+    spec, catalog = (
+        next_item_spec(sequences, "sasrec", {"size": 8, "maximum_epochs": 4}),
+        MethodCatalog(places().search_spaces),
+    )
+    taken: list[bytes] = []
+    run_trial(spec, sequences, catalog, checkpoints=TrialCheckpoints(taken.append, seconds=0))
+    content = torch.load(io.BytesIO(taken[1]), weights_only=True)
+    content["clock"] = {"wall_seconds": 5000.0, "cpu_seconds": 4000.0}
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    found, _ = run_trial(
+        spec, sequences, catalog, checkpoints=TrialCheckpoints(lambda _: None, resumed=buffer.getvalue())
+    )
+    assert 5000 < found.wall_seconds < 5060
+    assert 4000 < found.cpu_seconds < 4060
+    before, after = (found.curves["train/loss"].seconds[part] for part in (slice(2), slice(2, None)))
+    assert max(before) < 60
+    assert min(after) > 5000
+    assert len(before) == len(after) == 2
 
 
 def test_a_trial_in_memory_goes_on_from_what_the_store_has(
