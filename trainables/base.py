@@ -259,22 +259,32 @@ class CtrMethod(nn.Module, ABC):
         return logits_B
 
 
-class NextItemModel(nn.Module, ABC):
-    """A model that ranks the next item after a history. Built as `Model(items, history_length, **parameters)`.
+class NextItemRanker(nn.Module, ABC):
+    """Ranks the next item after a history. Built as `Ranker(items, history_length, **parameters)`.
 
-    A model whose constructor also takes `text_IE` (the items' text embeddings, float32) or `attribute_IA` (their
+    A ranker whose constructor also takes `text_IE` (the items' text embeddings, float32) or `attribute_IA` (their
     categories and brands, ids from 1, padded on the right with 0, int32), row i for item id i + 1, is given these.
     What it is given is no part of its state, so that a trained model can rank other items.
+
+    What is no `NextItemModel` has nothing to train: it is prepared and evaluated.
     """
 
-    trains_from_start: ClassVar[bool] = False
-    """Whether the model needs the checkpoint of a trial that it starts from, and trains from there."""
-
     def prepare(self, train: SequenceSource) -> None:
-        """Compute what a model needs of the training data before its first step; nothing by default.
+        """Compute what is needed of the training data before the first step, or at all; nothing by default.
 
         A model that starts from a checkpoint and trains from there is not prepared again.
         """
+
+    @abstractmethod
+    def rank_scores(self, batch: SequenceBatch) -> Tensor:
+        """Return scores [B, I], column j for item id j + 1; targets are not looked at."""
+
+
+class NextItemModel(NextItemRanker):
+    """A ranker that is trained by steps of its optimizer."""
+
+    trains_from_start: ClassVar[bool] = False
+    """Whether the model needs the checkpoint of a trial that it starts from, and trains from there."""
 
     def start_from(self, state: Mapping[str, Tensor]) -> None:
         """Take over the checkpoint of the trial that this one starts from; by default, all of it."""
@@ -287,10 +297,6 @@ class NextItemModel(nn.Module, ABC):
     @abstractmethod
     def loss(self, batch: SequenceBatch) -> Tensor:
         """Return the scalar training loss of a batch; noise comes from torch's global generator."""
-
-    @abstractmethod
-    def rank_scores(self, batch: SequenceBatch) -> Tensor:
-        """Return scores [B, I], column j for item id j + 1; targets are not looked at."""
 
 
 def field_named(fields: Sequence[Field], name: str) -> Field:

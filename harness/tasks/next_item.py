@@ -24,7 +24,7 @@ from harness.feed import open_sequences
 from harness.metrics.ranking import ndcg_at, ranks, recall_at
 from harness.seeding import derive_seed, torch_seeded
 from harness.tasks.context import Context, Outcome
-from trainables.base import NextItemModel, SequenceSource
+from trainables.base import NextItemModel, NextItemRanker, SequenceSource
 from trainables.checkpoints import Loop, Place
 
 CUTOFFS = (5, 10)
@@ -70,7 +70,7 @@ class NextItem:
     primary = "validation/recall@5"
     metrics = tuple(f"{name}@{cutoff}" for cutoff in CUTOFFS for name in ("recall", "ndcg"))
     settings: type[BaseModel] = NextItemSettings
-    base: type[Any] = NextItemModel
+    base: type[Any] = NextItemRanker
 
     def run(self, context: Context) -> Outcome:
         """Run a trial; see the class.
@@ -88,21 +88,41 @@ class NextItem:
             ValueError: a split that is read has no rows.
         """
         inputs = _item_inputs(context)
-        model = _build(context, inputs)
-        trains = _trains(context, model)
-        metrics: dict[str, float] = {}
-        if context.start is not None:
-            model.start_from(context.start)
-        if trains:
-            metrics |= _Training(context, model).run()
-        metrics |= _metrics("validation", _ranks(context, model, "validation"))
+        ranker = _build(context, inputs)
+        metrics, trained = _made_ready(context, ranker)
+        metrics |= _metrics("validation", _ranks(context, ranker, "validation"))
         arrays: dict[str, NDArray[Any]] = {}
         if context.purpose == "repeat":
-            rank_N = _ranks(context, model, "test")
+            rank_N = _ranks(context, ranker, "test")
             metrics |= _metrics("test", rank_N)
             arrays["test/rank"] = rank_N.int().numpy()
         note = "; ".join(item_input.note for item_input in inputs.values())
-        return Outcome(metrics, arrays, _state(model) if trains else None, note)
+        return Outcome(metrics, arrays, _state(ranker) if trained else None, note)
+
+
+def _made_ready(context: Context, ranker: NextItemRanker) -> tuple[dict[str, float], bool]:
+    """Train, take over or prepare what ranks; return what training measured, and whether it trained."""
+    if not isinstance(ranker, NextItemModel):
+        if context.start is not None:
+            raise InputError(f"{type(ranker).__name__}: has nothing to take over; leave starts_from out of its row")
+        _prepare(context, ranker, _train_rows(context))
+        return {}, False
+    trains = _trains(context, ranker)
+    if context.start is not None:
+        ranker.start_from(context.start)
+    return (_Training(context, ranker).run() if trains else {}), trains
+
+
+def _prepare(context: Context, ranker: NextItemRanker, train: SequenceSource) -> None:
+    with torch_seeded(derive_seed(context.seed, "prepare")):
+        ranker.prepare(train)
+
+
+def _train_rows(context: Context) -> SequenceSource:
+    train = _open(context, "train")
+    if len(train) == 0:
+        raise ValueError(f"{context.dataset.name}: the split train has no rows; prepare it again")
+    return train
 
 
 class _Training:
@@ -115,12 +135,9 @@ class _Training:
         self.progress = _Progress()
 
     def run(self) -> dict[str, float]:
-        train = _open(self.context, "train")
-        if len(train) == 0:
-            raise ValueError(f"{self.context.dataset.name}: the split train has no rows; prepare it again")
+        train = _train_rows(self.context)
         if self.context.start is None:
-            with torch_seeded(derive_seed(self.context.seed, "prepare")):
-                self.model.prepare(train)
+            _prepare(self.context, self.model, train)
         optimizer = self.model.optimizer()
         checkpoints, progress = self.context.follow(self.model), self.progress
         place = checkpoints.enter(Loop(self.model, [optimizer], progress)) or Place()
@@ -215,9 +232,9 @@ def _item_inputs(context: Context) -> dict[str, ItemInput]:
     return {name: source() for name, source in sources.items() if name in wanted}
 
 
-def _build(context: Context, inputs: Mapping[str, ItemInput]) -> NextItemModel:
+def _build(context: Context, inputs: Mapping[str, ItemInput]) -> NextItemRanker:
     schema = context.dataset.schema
-    build: Callable[..., NextItemModel] = context.method.cls
+    build: Callable[..., NextItemRanker] = context.method.cls
     arrays = {name: torch.from_numpy(item_input.value.copy()) for name, item_input in inputs.items()}
     tensors = moved(arrays, context.device)
     with torch_seeded(derive_seed(context.seed, "init")):
@@ -232,15 +249,15 @@ def _trains(context: Context, model: NextItemModel) -> bool:
 
 
 @torch.inference_mode()
-def _ranks(context: Context, model: NextItemModel, split: str) -> Tensor:
+def _ranks(context: Context, ranker: NextItemRanker, split: str) -> Tensor:
     """Return the rank of each target of a split, int64 [N]."""
     source = _open(context, split)
     if len(source) == 0:
         raise ValueError(f"{context.dataset.name}: the split {split} has no rows; prepare it again")
-    model.eval()
+    ranker.eval()
     with torch_seeded(derive_seed(context.seed, split)):
         batches = source.batches(_settings(context).evaluation_batch_size)
-        return torch.cat([ranks(_no_nan(model.rank_scores(batch), split), batch.target_B) for batch in batches]).cpu()
+        return torch.cat([ranks(_no_nan(ranker.rank_scores(batch), split), batch.target_B) for batch in batches]).cpu()
 
 
 def _open(context: Context, split: str) -> SequenceSource:
@@ -261,5 +278,5 @@ def _metrics(split: str, rank_N: Tensor) -> dict[str, float]:
     return metrics
 
 
-def _state(model: NextItemModel) -> dict[str, Tensor]:
-    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+def _state(ranker: NextItemRanker) -> dict[str, Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in ranker.state_dict().items()}
