@@ -20,7 +20,9 @@ from trainables.base import Log, NextItemModel, SequenceBatch, no_log
 from trainables.next_item.dreamrec import DreamRec
 from trainables.next_item.dreamrec_dpo import DreamRecDPO
 from trainables.next_item.fdsa import FDSA
+from trainables.next_item.item_knn import ItemKNN
 from trainables.next_item.morec import MoRec
+from trainables.next_item.popularity import Popularity
 from trainables.next_item.preferdiff import PreferDiff
 from trainables.next_item.sasrec import SASRec
 
@@ -125,6 +127,23 @@ def test_a_search_cannot_and_does_not_read_test_data(dataset: PreparedDataset, m
     assert NextItem.primary in outcome.metrics
     with pytest.raises(TestDataError):
         open_sequences(dataset, "test", "search")
+
+
+def test_what_has_nothing_to_train_is_prepared_and_evaluated(dataset: PreparedDataset) -> None:
+    outcome = run(dataset, Popularity)
+    assert outcome.checkpoint is None
+    assert "epochs" not in outcome.metrics
+    taken = [batch.history_BL[batch.history_BL > 0] for batch in open_sequences(dataset, "train", "repeat").batches(64)]
+    targets = [batch.target_B for batch in open_sequences(dataset, "train", "repeat").batches(64)]
+    count_I = torch.bincount(torch.cat(taken + targets).long(), minlength=31)[1:]
+    test = next(open_sequences(dataset, "test", "repeat").batches(1000))
+    expected = (count_I >= count_I[test.target_B.long() - 1].unsqueeze(1)).sum(1)
+    assert outcome.arrays["test/rank"].tolist() == expected.tolist()
+
+
+def test_what_has_nothing_to_train_starts_from_nothing(dataset: PreparedDataset) -> None:
+    with pytest.raises(InputError, match="ItemKNN: has nothing to take over; leave starts_from out of its row"):
+        run(dataset, ItemKNN, start={})
 
 
 class Scripted(NextItemModel):
