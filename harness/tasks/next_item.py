@@ -24,7 +24,7 @@ from harness.feed import open_sequences
 from harness.metrics.ranking import ndcg_at, ranks, recall_at
 from harness.seeding import derive_seed, torch_seeded
 from harness.tasks.context import Context, Outcome
-from trainables.base import NextItemModel, NextItemRanker, SequenceSource
+from trainables.base import NextItemModel, NextItemRanker, SequenceBatch, SequenceSource
 from trainables.checkpoints import Loop, Place
 
 CUTOFFS = (5, 10)
@@ -35,8 +35,9 @@ class NextItemSettings(BaseModel):
 
     `patience` counts evaluations without a better Recall@5. `evaluation_batch_size` changes memory and speed, and
     scores in their last digits. `train` says whether to train; where it says nothing, a trial that starts from
-    another one is evaluated only, unless its method is one that trains from there. `text_encoder` and `text_source`
-    say where a model that needs the items' text has it from; see `harness.datasets.item_text`.
+    another one is evaluated only, unless its method is one that trains from there. `rank_history` ranks the items of
+    the history like all others, as PreferDiff does; without it they come last, in validation too. `text_encoder` and
+    `text_source` say where a model that needs the items' text has it from; see `harness.datasets.item_text`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -47,6 +48,7 @@ class NextItemSettings(BaseModel):
     patience: int = Field(default=10, gt=0)
     validate_every: int = Field(default=1, gt=0)
     train: bool | None = None
+    rank_history: bool = True
     text_encoder: str = "minilm"
     text_source: TextSource = "descriptions"
 
@@ -54,10 +56,10 @@ class NextItemSettings(BaseModel):
 class NextItem:
     """Train with early stopping on validation Recall@5, then rank all items for every test history.
 
-    Ranking is full: the items of the history stay in, and ties count against the model. The parameters of the best
-    epoch are the ones that are evaluated; a search stops there, a repeat goes on to the test split. A trial that
-    starts from another one takes its parameters and only evaluates, for example with other guidance, unless its
-    method or the setting `train` says that it trains on.
+    Ranking is full: the items of the history stay in unless told otherwise, and ties count against the model. The
+    parameters of the best epoch are the ones that are evaluated; a search stops there, a repeat goes on to the test
+    split. A trial that starts from another one takes its parameters and only evaluates, for example with other
+    guidance, unless its method or the setting `train` says that it trains on.
 
     Initialization, order, training noise, validation noise and test noise come from streams of their own, so that
     how often a model is evaluated does not change how it trains.
@@ -254,14 +256,26 @@ def _ranks(context: Context, ranker: NextItemRanker, split: str) -> Tensor:
     source = _open(context, split)
     if len(source) == 0:
         raise ValueError(f"{context.dataset.name}: the split {split} has no rows; prepare it again")
+    settings, rank_N = _settings(context), []
     ranker.eval()
     with torch_seeded(derive_seed(context.seed, split)):
-        batches = source.batches(_settings(context).evaluation_batch_size)
-        return torch.cat([ranks(_no_nan(ranker.rank_scores(batch), split), batch.target_B) for batch in batches]).cpu()
+        for batch in source.batches(settings.evaluation_batch_size):
+            scores_BI = _no_nan(ranker.rank_scores(batch), split)
+            rank_N.append(
+                ranks(scores_BI if settings.rank_history else _history_last(scores_BI, batch), batch.target_B)
+            )
+    return torch.cat(rank_N).cpu()
 
 
 def _open(context: Context, split: str) -> SequenceSource:
     return sequences_on(open_sequences(context.dataset, split, context.purpose), context.device)
+
+
+def _history_last(scores_BI: Tensor, batch: SequenceBatch) -> Tensor:
+    """Return the scores with −∞ for the items of each history."""
+    position_L = torch.arange(batch.history_BL.shape[1], device=batch.history_BL.device)
+    row_N, position_N = (position_L < batch.length_B.unsqueeze(1)).nonzero(as_tuple=True)
+    return scores_BI.index_put((row_N, batch.history_BL[row_N, position_N].long() - 1), scores_BI.new_tensor(-math.inf))
 
 
 def _no_nan(scores_BI: Tensor, split: str) -> Tensor:

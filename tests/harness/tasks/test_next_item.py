@@ -129,16 +129,36 @@ def test_a_search_cannot_and_does_not_read_test_data(dataset: PreparedDataset, m
         open_sequences(dataset, "test", "search")
 
 
+def occurrences(dataset: PreparedDataset) -> Tensor:
+    """How often each item is in a training row."""
+    batches = list(open_sequences(dataset, "train", "repeat").batches(64))
+    taken = [batch.history_BL[batch.history_BL > 0] for batch in batches]
+    return torch.bincount(torch.cat([*taken, *(batch.target_B for batch in batches)]).long(), minlength=31)[1:]
+
+
 def test_what_has_nothing_to_train_is_prepared_and_evaluated(dataset: PreparedDataset) -> None:
     outcome = run(dataset, Popularity)
     assert outcome.checkpoint is None
     assert "epochs" not in outcome.metrics
-    taken = [batch.history_BL[batch.history_BL > 0] for batch in open_sequences(dataset, "train", "repeat").batches(64)]
-    targets = [batch.target_B for batch in open_sequences(dataset, "train", "repeat").batches(64)]
-    count_I = torch.bincount(torch.cat(taken + targets).long(), minlength=31)[1:]
+    count_I = occurrences(dataset)
     test = next(open_sequences(dataset, "test", "repeat").batches(1000))
     expected = (count_I >= count_I[test.target_B.long() - 1].unsqueeze(1)).sum(1)
     assert outcome.arrays["test/rank"].tolist() == expected.tolist()
+
+
+def test_items_of_the_history_are_ranked_last_on_request(dataset: PreparedDataset) -> None:
+    """Popularity puts the same items before a target, but those of its history."""
+    ranked, last = (run(dataset, Popularity, rank_history=choice).arrays["test/rank"] for choice in (True, False))
+    count = [0, *occurrences(dataset).tolist()]
+    test = next(open_sequences(dataset, "test", "repeat").batches(1000))
+    for row in range(len(test)):
+        history, target = set(test.history_BL[row, : int(test.length_B[row])].tolist()), int(test.target_B[row])
+        if target in history:
+            assert last[row] == 30
+        else:
+            ahead = sum(count[item] >= count[target] for item in history)
+            assert last[row] == ranked[row] - ahead
+    assert (last < ranked).any()
 
 
 def test_what_has_nothing_to_train_starts_from_nothing(dataset: PreparedDataset) -> None:
