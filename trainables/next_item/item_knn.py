@@ -64,4 +64,5 @@ def _product(one: Tensor, other: Tensor) -> Tensor:
     with warnings.catch_warnings():
         # torch goes by way of its CSR tensors, and says once that they are in beta state.
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
-        return torch.sparse.mm(one, other)
+        product: Tensor = torch.sparse.mm(one, other)
+    return product
