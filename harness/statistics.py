@@ -55,7 +55,7 @@ def summarize(values: Sequence[float] | Values, failed: int = 0) -> Summary:
     if n == 0:
         return Summary(0, failed, *[math.nan] * 6)
     mean, half = _mean_and_half_width(values_S)
-    deviation = float(values_S.std(ddof=1)) if n > 1 else math.nan
+    deviation = _deviation(values_S)
     return Summary(n, failed, mean, deviation, mean - half, mean + half, float(values_S.min()), float(values_S.max()))
 
 
@@ -171,7 +171,7 @@ def user_standard_error(value_SU: NDArray[Any]) -> float:
     It is what a bootstrap over users converges to. NaN with fewer than two users.
     """
     value_U = value_SU.mean(axis=0, dtype=np.float64)
-    return float(value_U.std(ddof=1) / math.sqrt(len(value_U))) if len(value_U) > 1 else math.nan
+    return _deviation(value_U) / math.sqrt(len(value_U)) if len(value_U) else math.nan
 
 
 def pooled_standard_error(errors: Sequence[float]) -> float:
@@ -245,9 +245,16 @@ def _mean_and_half_width(values_N: Values) -> tuple[float, float]:
     if n < 2:
         return mean, math.nan
     quantile = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1))
-    return mean, quantile * float(values_N.std(ddof=1)) / math.sqrt(n)
+    return mean, quantile * _deviation(values_N) / math.sqrt(n)
+
+
+def _deviation(values_N: Values) -> float:
+    """Return the standard deviation; NaN of a single value, 0 of equal ones, whose mean may be rounded."""
+    if len(values_N) < 2:
+        return math.nan
+    return float(values_N.std(ddof=1)) if np.ptp(values_N) else 0.0
 
 
 def _effect(difference_N: Values) -> float:
-    deviation = float(difference_N.std(ddof=1)) if len(difference_N) > 1 else math.nan
+    deviation = _deviation(difference_N)
     return float(difference_N.mean()) / deviation if deviation else math.nan

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from harness.record import OPTIMUM_AUC, TRAINING_ROWS
+from harness.statistics import Summary
 from harness.table_specs import Row, TableSpec
 from harness.tables.counts import AVERAGE_LENGTH, COUNTS
 from harness.tables.model import RELATIVE, Cell, Measurement, Place, Provenance, Table
@@ -313,8 +314,15 @@ def _lines(table: Table, dataset: str, row: Row, notes: list[str]) -> Iterable[L
     for selection, kind in KINDS.items():
         if any(selection in cell.measured for cell in cells):
             entries = tuple(_ours(m, c.measured[selection]) for m, c in zip(metrics, cells, strict=True))
-            yield Line(name, kind, entries, _note(row.mark, notes))
+            measured = [cell.measured[selection].summary for cell in cells if selection in cell.measured]
+            yield Line(name, kind + _missing_seeds(measured, table.spec.seeds), entries, _note(row.mark, notes))
             name = ""
+
+
+def _missing_seeds(measured: Sequence[Summary], seeds: Sequence[int]) -> str:
+    """Return how many of the table's seeds a line has, where some were not run yet."""
+    run = max(summary.n + summary.failed for summary in measured)
+    return f", {run} of {len(seeds)} seeds" if run < len(seeds) else ""
 
 
 def _printed(metric: str, cell: Cell, notes: list[str]) -> Entry:

@@ -46,6 +46,14 @@ def test_one_seed_has_a_mean_and_no_spread():
     assert math.isnan(summary.half_width)
 
 
+def test_equal_seeds_have_no_spread_in_spite_of_rounding():
+    value = 1 / 2237  # ten times this, summed and divided by ten, is another number
+    assert np.std([value] * 10) > 0
+    summary = summarize([value] * 10)
+    assert (summary.deviation, summary.half_width) == (0, 0)
+    assert summary.mean == pytest.approx(value)
+
+
 def test_no_seed_has_nothing():
     summary = summarize([], failed=10)
     assert (summary.n, summary.failed) == (0, 10)

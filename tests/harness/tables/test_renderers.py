@@ -82,7 +82,17 @@ def test_an_unstable_cell_is_marked():
 
 def test_a_row_whose_seeds_all_failed_shows_it():
     trials = [trial("DeepFM", 0, 0, status="failed", metrics={}, error="killed")]
-    assert "| DeepFM | ours, tuned | failed | failed |" in to_markdown(build_table(cold_start_spec(), {}, trials))
+    assert "| DeepFM | ours, tuned | failed | failed |" in to_markdown(
+        build_table(cold_start_spec(seeds=[0]), {}, trials)
+    )
+
+
+def test_a_row_that_lacks_seeds_says_how_many_it_has():
+    """A seed that failed was run, and is told apart."""
+    trials = [trial("DeepFM", 0, 0.7), trial("DeepFM", 1, 0, status="failed", metrics={}, error="killed")]
+    assert "| DeepFM | ours, tuned, 2 of 10 seeds | " in to_markdown(build_table(cold_start_spec(), {}, trials))
+    assert "of 2 seeds" not in to_markdown(build_table(cold_start_spec(seeds=[0, 1]), {}, trials))
+    assert "seeds |" not in to_markdown(cold_start_table()).split("### ")[0]
 
 
 def test_the_terminal_shows_the_same_numbers():
