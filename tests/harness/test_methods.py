@@ -13,7 +13,7 @@ from harness.table_specs import Row
 from harness.tasks import load_task
 from tests import doubles
 from tests.harness.small_table import SmallTable, small_cold_start, small_next_item
-from trainables.base import ColdStartMethod, NextItemModel, PositiveFloat, PositiveInt
+from trainables.base import ColdStartMethod, NextItemModel, NextItemRanker, PositiveFloat, PositiveInt
 
 
 @pytest.fixture(scope="module")
@@ -306,5 +306,5 @@ def test_a_component_comes_from_the_trial_that_this_one_starts_from(cold_start: 
 
 
 def test_the_tasks_know_their_interfaces() -> None:
-    assert load_task("next_item").base is NextItemModel
+    assert load_task("next_item").base is NextItemRanker
     assert load_task("cold_start").base is ColdStartMethod
