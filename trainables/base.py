@@ -116,6 +116,19 @@ class SequenceBatch:
     def __len__(self) -> int:
         return int(self.length_B.shape[0])
 
+    def real_positions(self) -> Tensor:
+        """Which positions hold an item, bool [B, L]."""
+        position_L = torch.arange(self.history_BL.shape[1], device=self.history_BL.device)
+        return position_L < self.length_B.unsqueeze(1)
+
+    def ranked_last(self, scores_BI: Tensor) -> Tensor:
+        """Return scores with −∞ for the items of each history, [B, I]."""
+        row_N, position_N = self.real_positions().nonzero(as_tuple=True)
+        item_N = self.history_BL[row_N, position_N].long() - 1
+        ranked_BI = scores_BI.clone()
+        ranked_BI[row_N, item_N] = -torch.inf
+        return ranked_BI
+
 
 class SequenceSource(Protocol):
     """A split of a next-item dataset."""

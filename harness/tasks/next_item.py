@@ -24,7 +24,7 @@ from harness.feed import open_sequences
 from harness.metrics.ranking import ndcg_at, ranks, recall_at
 from harness.seeding import derive_seed, torch_seeded
 from harness.tasks.context import Context, Outcome
-from trainables.base import NextItemModel, NextItemRanker, SequenceBatch, SequenceSource
+from trainables.base import NextItemModel, NextItemRanker, SequenceSource
 from trainables.checkpoints import Loop, Place
 
 CUTOFFS = (5, 10)
@@ -261,21 +261,12 @@ def _ranks(context: Context, ranker: NextItemRanker, split: str) -> Tensor:
     with torch_seeded(derive_seed(context.seed, split)):
         for batch in source.batches(settings.evaluation_batch_size):
             scores_BI = _no_nan(ranker.rank_scores(batch), split)
-            rank_N.append(
-                ranks(scores_BI if settings.rank_history else _history_last(scores_BI, batch), batch.target_B)
-            )
+            rank_N.append(ranks(scores_BI if settings.rank_history else batch.ranked_last(scores_BI), batch.target_B))
     return torch.cat(rank_N).cpu()
 
 
 def _open(context: Context, split: str) -> SequenceSource:
     return sequences_on(open_sequences(context.dataset, split, context.purpose), context.device)
-
-
-def _history_last(scores_BI: Tensor, batch: SequenceBatch) -> Tensor:
-    """Return the scores with −∞ for the items of each history."""
-    position_L = torch.arange(batch.history_BL.shape[1], device=batch.history_BL.device)
-    row_N, position_N = (position_L < batch.length_B.unsqueeze(1)).nonzero(as_tuple=True)
-    return scores_BI.index_put((row_N, batch.history_BL[row_N, position_N].long() - 1), scores_BI.new_tensor(-math.inf))
 
 
 def _no_nan(scores_BI: Tensor, split: str) -> Tensor:

@@ -18,6 +18,7 @@ from tests.benchmarks import (
     bench_dgenctr,
     bench_feed,
     bench_field_sums,
+    bench_item_knn,
     bench_kills,
     bench_memory,
     bench_next_item,
@@ -40,6 +41,7 @@ def main(data_root: Path) -> None:
     bench_field_sums.main(data_root)
     bench_dgenctr.main(data_root)
     bench_next_item.main(data_root)
+    bench_item_knn.main(data_root)
     bench_row_sums.main()
     bench_stream.main()
     bench_kills.main()

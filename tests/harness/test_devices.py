@@ -30,11 +30,12 @@ from harness.table_specs import Row
 from harness.tasks import load_task
 from harness.trial import CHECKPOINT, run_trial
 from tests.other_device import other_device
-from trainables.base import ColdStartMethod, CtrModel, NextItemModel
+from trainables.base import ColdStartMethod, CtrModel, NextItemModel, NextItemRanker
 
 CATALOG = MethodCatalog(Path(__file__).parents[2] / "search_spaces")
 CLASSES = {name: load_class(CATALOG.find(name)) for name in CATALOG.names()}
-NEXT_ITEM = [n for n, cls in CLASSES.items() if issubclass(cls, NextItemModel) and not cls.trains_from_start]
+FROM_ANOTHER = [n for n, cls in CLASSES.items() if issubclass(cls, NextItemModel) and cls.trains_from_start]
+NEXT_ITEM = [n for n, cls in CLASSES.items() if issubclass(cls, NextItemRanker) and n not in FROM_ANOTHER]
 COLD_START = [name for name, cls in CLASSES.items() if issubclass(cls, ColdStartMethod)]
 BACKBONES = [name for name, cls in CLASSES.items() if issubclass(cls, CtrModel)]
 SMALL: Parameters = {"size": 8, "maximum_epochs": 2, "diffusion_steps": 20, "ddim_steps": 3, "layers": 1, "beams": 3}
@@ -138,7 +139,7 @@ def test_every_next_item_method(method: str, sequences: PreparedDataset, monkeyp
     same_on_both(spec_of(sequences, "next_item", method), sequences)
 
 
-@pytest.mark.parametrize("method", ["dreamrec_dpo", "dreamrec_diffusion_dpo"])
+@pytest.mark.parametrize("method", FROM_ANOTHER)
 def test_a_method_that_trains_from_another_ones_checkpoint(method: str, sequences: PreparedDataset) -> None:
     trained = spec_of(sequences, "next_item", "dreamrec")
     checkpoint = same_on_both(trained, sequences)

@@ -142,11 +142,7 @@ class DiffRec(NextItemModel):
         item_BL, value_BL = self._rows(batch)
         hidden_BD = self._reversed(self._summed(item_BL, value_BL))
         scores_BI = torch.addmm(self.bias_I, hidden_BD, self.last_ID.T)
-        if self.taken == "excluded":
-            real_BL = torch.arange(batch.history_BL.shape[1]) < batch.length_B.unsqueeze(1)
-            row_M, position_M = real_BL.nonzero(as_tuple=True)
-            scores_BI[row_M, item_BL[row_M, position_M]] = -torch.inf
-        return scores_BI
+        return batch.ranked_last(scores_BI) if self.taken == "excluded" else scores_BI
 
     def _rows(self, sequences: SequenceBatch) -> tuple[Tensor, Tensor]:
         """Return the rows' items, int64 [B, L], and their entries [B, L]: 0 where padded, and for all but the last

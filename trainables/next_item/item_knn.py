@@ -12,8 +12,7 @@ from torch import Tensor
 
 from trainables.base import Probability, SequenceSource
 from trainables.next_item.nearest_items import NearestItems
-
-ROWS = 4096
+from trainables.next_item.occurrences import occurrences
 
 
 class ItemKNN(NearestItems):
@@ -38,19 +37,10 @@ class ItemKNN(NearestItems):
 
     def prepare(self, train: SequenceSource) -> None:
         """Note which users took each item."""
-        items, users = [], []
-        first = 0
-        for batch in train.batches(ROWS):
-            position_L = torch.arange(batch.history_BL.shape[1], device=batch.history_BL.device)
-            row_N, position_N = (position_L < batch.length_B.unsqueeze(1)).nonzero(as_tuple=True)
-            row_B = torch.arange(len(batch), device=row_N.device)
-            items.append(torch.cat([batch.history_BL[row_N, position_N], batch.target_B]).long() - 1)
-            users.append(torch.cat([row_N, row_B]) + first)
-            first += len(batch)
-        pair_2N = torch.stack([torch.cat(items), torch.cat(users)]).unique(dim=1)
+        pair_2N = torch.stack(occurrences(train)).unique(dim=1)
         length_I = torch.bincount(pair_2N[0], minlength=self.items).float().sqrt()
         value_N = 1 / length_I[pair_2N[0]]
-        size = (self.items, first)
+        size = (self.items, len(train))
         self.user_IU = torch.sparse_coo_tensor(pair_2N, value_N, size, check_invariants=True).coalesce()
         self.item_UI = self.user_IU.t().coalesce()
 
@@ -60,7 +50,7 @@ class ItemKNN(NearestItems):
 
 
 def _product(one: Tensor, other: Tensor) -> Tensor:
-    """Return the product of two sparse matrices, sparse: histories are short, dense columns cost ten times as much."""
+    """Return the product of two sparse matrices, sparse: most weights of a short history's items are zero."""
     with warnings.catch_warnings():
         # torch goes by way of its CSR tensors, and says once that they are in beta state.
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")

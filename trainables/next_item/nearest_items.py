@@ -1,6 +1,6 @@
 """Recommenders without training: the items most like those of the history.
 
-Legend: B histories, L positions, I items, N taken items of all histories.
+Legend: B histories, L positions, I items.
 """
 
 from __future__ import annotations
@@ -38,14 +38,10 @@ class NearestItems(NextItemRanker):
 
     def rank_scores(self, batch: SequenceBatch) -> Tensor:
         """Return the weighted sums of cosine similarities [B, I]; −∞ for the items of the history."""
-        position_L = torch.arange(batch.history_BL.shape[1], device=batch.history_BL.device)
-        age_BL = batch.length_B.unsqueeze(1) - 1 - position_L
-        taken_BL = age_BL >= 0
+        real_BL = batch.real_positions()
+        age_BL = batch.length_B.unsqueeze(1) - real_BL.cumsum(1)
         # 0⁰ is 1: the last item keeps its weight.
-        weight_BL = torch.pow(self.decay, age_BL.clamp(min=0).float()) * taken_BL
+        weight_BL = torch.pow(self.decay, age_BL.float()) * real_BL
         item_BL = (batch.history_BL.long() - 1).clamp(min=0)
         weight_BI = weight_BL.new_zeros(len(batch), self.items).scatter_add_(1, item_BL, weight_BL)
-        score_BI = self.summed_similarities(weight_BI.T).T.contiguous()
-        row_N, position_N = taken_BL.nonzero(as_tuple=True)
-        score_BI[row_N, item_BL[row_N, position_N]] = -torch.inf
-        return score_BI
+        return batch.ranked_last(self.summed_similarities(weight_BI.T).T)

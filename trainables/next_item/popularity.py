@@ -1,6 +1,6 @@
 """The most popular items, whatever the history: what a recommender must beat.
 
-Legend: B histories, I items, L positions.
+Legend: B histories, I items, N occurrences.
 """
 
 from __future__ import annotations
@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from trainables.base import NextItemRanker, SequenceBatch, SequenceSource
-
-ROWS = 4096
+from trainables.next_item.occurrences import occurrences
 
 
 class Popularity(NextItemRanker):
@@ -29,11 +28,8 @@ class Popularity(NextItemRanker):
 
     def prepare(self, train: SequenceSource) -> None:
         """Count the items of the training rows."""
-        for batch in train.batches(ROWS):
-            position_L = torch.arange(batch.history_BL.shape[1], device=batch.history_BL.device)
-            taken_N = batch.history_BL[position_L < batch.length_B.unsqueeze(1)]
-            item_N = torch.cat([taken_N, batch.target_B]).long() - 1
-            self.count_I += torch.bincount(item_N, minlength=len(self.count_I))
+        item_N, _ = occurrences(train)
+        self.count_I = torch.bincount(item_N, minlength=len(self.count_I)).float()
 
     def rank_scores(self, batch: SequenceBatch) -> Tensor:
         """Return how often each item occurs [B, I], the same for every history."""

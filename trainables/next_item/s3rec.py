@@ -168,8 +168,8 @@ class S3Rec(NextItemModel):
         return -functional.logsigmoid(margin_B).mean()
 
     def _last_state(self, batch: SequenceBatch) -> Tensor:
-        real_BL = torch.arange(batch.history_BL.shape[1]) < batch.length_B.unsqueeze(1)
-        return self._at_last(self._states(self.embedding.histories(batch), real_BL, causal=True), batch.length_B)
+        state_BLD = self._states(self.embedding.histories(batch), batch.real_positions(), causal=True)
+        return self._at_last(state_BLD, batch.length_B)
 
     def _states(self, item_BLD: Tensor, real_BL: Tensor, *, causal: bool) -> Tensor:
         """Return the states at all positions [B, L, D]; those of padded positions hold no meaning."""

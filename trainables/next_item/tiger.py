@@ -153,7 +153,7 @@ class TIGER(NextItemModel):
 
     def _history_tokens(self, batch: SequenceBatch) -> tuple[Tensor, Tensor]:
         """Return the histories' tokens, padded, and which are real, int64 [B, S] each."""
-        real_BL = torch.arange(batch.history_BL.shape[1]) < batch.length_B.unsqueeze(1)
+        real_BL = batch.real_positions()
         token_BLC = torch.where(real_BL.unsqueeze(-1), self._tokens(batch.history_BL), PADDING)
         return token_BLC.flatten(1), real_BL.repeat_interleave(self.code_IC.shape[1], 1).long()
 

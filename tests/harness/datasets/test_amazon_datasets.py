@@ -9,6 +9,7 @@ from harness.errors import DataError
 from tests.harness.datasets.raw_copies import copy_files, replace_line
 
 USER_SPLIT = tuple(amazon.USER_SPLIT_FILES.values())
+SPLITS = ("train", "validation", "test")
 SIZES = {
     "amazon-beauty": (17_890, 2_236, 2_237),
     "amazon-sports": (28_478, 3_559, 3_561),
@@ -97,6 +98,15 @@ def test_the_user_split_has_the_papers_sizes(
         *history, target = map(int, lines[row].split())
         assert table["history"][row].tolist() == history + [0] * (10 - len(history))
         assert (table["length"][row], table["target"][row]) == (len(history), target)
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_no_one_takes_an_item_of_the_history_again(name: str, raw_data: Path, tmp_path: Path) -> None:
+    """So ranking the items of the history last costs no hit."""
+    prepared = catalog.prepare(name, tmp_path, raw_data)
+    for split in SPLITS:
+        table = read_table(prepared.folder / f"{split}.parquet")
+        assert not (table["history"] == table["target"][:, None]).any()
 
 
 @pytest.mark.parametrize(
