@@ -5,25 +5,20 @@ Legend: B histories, L positions, M masked positions of a batch, D embedding siz
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
-from trainables.base import (
-    DropoutRate,
-    NextItemModel,
-    NonNegativeFloat,
-    PositiveFloat,
-    PositiveInt,
-    Probability,
-    SequenceBatch,
-)
+from trainables.base import DropoutRate, PositiveInt, Probability, SequenceBatch
+from trainables.next_item.adamw_trained import AdamWTrained
 from trainables.next_item.appended import with_item_appended
 from trainables.next_item.dropout import dropout
 from trainables.next_item.full_softmax import full_softmax_loss
 from trainables.next_item.item_embedding import ItemEmbedding
 
 
-class BERT4Rec(NextItemModel):
+class BERT4Rec(AdamWTrained):
     """A bidirectional attention layer that restores masked items; the next item is a mask at the history's end.
 
     Trains on a user's history and target as one sequence, whose masked items are restored by cross-entropy over all
@@ -33,13 +28,13 @@ class BERT4Rec(NextItemModel):
         items: number of items.
         history_length: positions of a history.
         size: embedding size.
-        learning_rate: AdamW's.
-        weight_decay: AdamW's.
         dropout: of embeddings, attention and feed-forward.
         heads: attention heads.
         mask_probability: ρ, the share of a sequence's items that is masked, at least one.
         last_probability: how often a sequence has its last item masked instead, the task that inference has; the
             authors' program adds one such sequence to ten others.
+
+    The other parameters are as in `AdamWTrained`.
 
     Source: Sun et al. 2019, §3; one layer and two heads from PreferDiff D.2, the search space from its Table 11.
 
@@ -53,16 +48,13 @@ class BERT4Rec(NextItemModel):
         history_length: int,
         *,
         size: PositiveInt = 64,
-        learning_rate: PositiveFloat = 1e-3,
-        weight_decay: NonNegativeFloat = 0.0,
         dropout: DropoutRate = 0.1,
         heads: PositiveInt = 2,
         mask_probability: Probability = 0.2,
         last_probability: Probability = 1 / 11,
+        **shared: Any,
     ) -> None:
-        super().__init__()
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
+        super().__init__(**shared)
         self.dropout = dropout
         self.mask_probability = mask_probability
         self.last_probability = last_probability
@@ -74,10 +66,6 @@ class BERT4Rec(NextItemModel):
         self.norm = nn.LayerNorm(size)
         self.output = nn.Sequential(nn.Linear(size, size), nn.GELU())
         self.bias_I = nn.Parameter(torch.zeros(items))
-
-    def optimizer(self) -> torch.optim.Optimizer:
-        """Return AdamW over all parameters."""
-        return torch.optim.AdamW(self.parameters(), self.learning_rate, weight_decay=self.weight_decay, fused=True)
 
     def loss(self, batch: SequenceBatch) -> Tensor:
         """Return the mean cross-entropy of the masked items among all items (eq. 8)."""

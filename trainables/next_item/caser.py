@@ -5,16 +5,19 @@ Legend: B histories, L positions, D embedding size, F filters of a height, V ver
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
-from trainables.base import DropoutRate, NextItemModel, NonNegativeFloat, PositiveFloat, PositiveInt, SequenceBatch
+from trainables.base import DropoutRate, PositiveInt, SequenceBatch
+from trainables.next_item.adamw_trained import AdamWTrained
 from trainables.next_item.dropout import dropout
 from trainables.next_item.full_softmax import full_softmax_loss
 from trainables.next_item.item_embedding import ItemEmbedding
 
 
-class Caser(NextItemModel):
+class Caser(AdamWTrained):
     """The embedded history as an image: filters across a few successive items, and filters down each dimension.
 
     There is no user embedding: test users do not occur in training where users are split, and a history stands for its
@@ -25,12 +28,12 @@ class Caser(NextItemModel):
         items: number of items.
         history_length: positions of a history.
         size: embedding size.
-        learning_rate: AdamW's.
-        weight_decay: AdamW's.
         dropout: of the convolutions' outputs.
         horizontal_filters: of each height.
         vertical_filters: weighted sums over all positions.
         largest_height: of the horizontal filters, 1 … this, at most the history's length.
+
+    The other parameters are as in `AdamWTrained`.
 
     Source: Tang & Wang 2018, §3 (eq. 3–11); the start of the weights from the authors' program.
     """
@@ -41,16 +44,13 @@ class Caser(NextItemModel):
         history_length: int,
         *,
         size: PositiveInt = 64,
-        learning_rate: PositiveFloat = 1e-3,
-        weight_decay: NonNegativeFloat = 0.0,
         dropout: DropoutRate = 0.5,
         horizontal_filters: PositiveInt = 16,
         vertical_filters: PositiveInt = 4,
         largest_height: PositiveInt = 5,
+        **shared: Any,
     ) -> None:
-        super().__init__()
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
+        super().__init__(**shared)
         self.dropout = dropout
         heights = range(1, min(largest_height, history_length) + 1)
         self.embedding = ItemEmbedding(items, size)
@@ -62,10 +62,6 @@ class Caser(NextItemModel):
         with torch.no_grad():
             self.embedding.weight.div_(size)
             self.output.weight.div_(size)
-
-    def optimizer(self) -> torch.optim.Optimizer:
-        """Return AdamW over all parameters."""
-        return torch.optim.AdamW(self.parameters(), self.learning_rate, weight_decay=self.weight_decay, fused=True)
 
     def loss(self, batch: SequenceBatch) -> Tensor:
         """Return the mean cross-entropy of the targets among all items."""

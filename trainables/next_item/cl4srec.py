@@ -5,11 +5,13 @@ Legend: B histories, V = 2B views of them, L positions, D embedding size.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trainables.base import DropoutRate, NonNegativeFloat, PositiveFloat, PositiveInt, Probability, SequenceBatch
+from trainables.base import NonNegativeFloat, PositiveFloat, Probability, SequenceBatch
 from trainables.next_item.augmentations import crop, mask, reorder
 from trainables.next_item.sasrec import SASRec
 
@@ -35,30 +37,18 @@ class CL4SRec(SASRec):
         items: int,
         history_length: int,
         *,
-        size: PositiveInt = 64,
-        learning_rate: PositiveFloat = 1e-3,
-        weight_decay: NonNegativeFloat = 0.0,
-        dropout: DropoutRate = 0.1,
-        heads: PositiveInt = 2,
         contrast: NonNegativeFloat = 0.1,
         temperature: PositiveFloat = 1.0,
         crop_share: Probability = 0.6,
         mask_share: Probability = 0.3,
         reorder_share: Probability = 0.6,
+        **shared: Any,
     ) -> None:
-        super().__init__(
-            items,
-            history_length,
-            size=size,
-            learning_rate=learning_rate,
-            weight_decay=weight_decay,
-            dropout=dropout,
-            heads=heads,
-        )
+        super().__init__(items, history_length, **shared)
         self.contrast = contrast
         self.temperature = temperature
         self.shares = crop_share, mask_share, reorder_share
-        self.mask_D = nn.Parameter(torch.randn(size))
+        self.mask_D = nn.Parameter(torch.randn(self.embedding.weight.shape[1]))
 
     def loss(self, batch: SequenceBatch) -> Tensor:
         """Return SASRec's loss plus λ times the contrastive one (eq. 9)."""

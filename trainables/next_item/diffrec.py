@@ -6,22 +6,15 @@ Legend: B rows of a batch, L positions, I items, D size of the hidden layer, T d
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trainables.base import (
-    DropoutRate,
-    NextItemModel,
-    NonNegativeFloat,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-    SequenceBatch,
-)
+from trainables.base import DropoutRate, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, SequenceBatch
 from trainables.diffusion.gaussian import GaussianDiffusion
+from trainables.next_item.adamw_trained import AdamWTrained
 from trainables.next_item.appended import with_item_appended
 from trainables.next_item.denoiser import sinusoidal_features
 
@@ -45,7 +38,7 @@ def linear_noise_variances(steps: int, scale: float, first: float = 1e-4, last: 
     return 1 - kept_T / torch.cat([kept_T.new_ones(1), kept_T[:-1]])
 
 
-class DiffRec(NextItemModel):
+class DiffRec(AdamWTrained):
     """A diffusion over a user's row of interactions [I], one for each item taken, restored by a small network.
 
     A training row holds a user's history and target, a row to rank the history alone: test users do not occur in
@@ -61,8 +54,6 @@ class DiffRec(NextItemModel):
         items: number of items.
         history_length: positions of a history.
         size: of the hidden layer; the paper searches 200 … 1,000, and PreferDiff fixes 64 for what is no diffusion.
-        learning_rate: AdamW's.
-        weight_decay: AdamW's.
         dropout: of the interactions.
         diffusion_steps: T.
         noise_scale: s.
@@ -71,6 +62,8 @@ class DiffRec(NextItemModel):
         first_weight: T-DiffRec's weight of a row's oldest item; they rise evenly to 1 at the newest. 1 is DiffRec.
         weighting: of the steps' losses: `elbo` as the bound has it, `none` all alike.
         taken: `excluded` ranks the history's items last, as the authors evaluate; `ranked` leaves them where they are.
+
+    The other parameters are as in `AdamWTrained`.
 
     Source: Wang et al. 2023, §3 (eq. 3–13), §3.4 (T-DiffRec); PreferDiff D.3 and Table 11.
 
@@ -84,8 +77,6 @@ class DiffRec(NextItemModel):
         history_length: int,
         *,
         size: PositiveInt = 64,
-        learning_rate: PositiveFloat = 1e-3,
-        weight_decay: NonNegativeFloat = 0.0,
         dropout: DropoutRate = 0.5,
         diffusion_steps: PositiveInt = 5,
         noise_scale: PositiveFloat = 0.01,
@@ -93,13 +84,12 @@ class DiffRec(NextItemModel):
         first_weight: NonNegativeFloat = 1.0,
         weighting: Literal["elbo", "none"] = "elbo",
         taken: Literal["excluded", "ranked"] = "excluded",
+        **shared: Any,
     ) -> None:
-        super().__init__()
+        super().__init__(**shared)
         if sampling_steps > diffusion_steps:
             raise ValueError(f"DiffRec: {sampling_steps} sampling_steps of {diffusion_steps}; use at most as many")
         self.items = items
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
         self.dropout = dropout
         self.sampling_steps = sampling_steps
         self.first_weight = first_weight
@@ -116,10 +106,6 @@ class DiffRec(NextItemModel):
         self.times = ImportantTimes(diffusion_steps)
         self.sinusoidal: Tensor
         self.register_buffer("sinusoidal", sinusoidal_features(diffusion_steps + 1, TIME_FEATURES), persistent=False)
-
-    def optimizer(self) -> torch.optim.Optimizer:
-        """Return AdamW over all parameters."""
-        return torch.optim.AdamW(self.parameters(), self.learning_rate, weight_decay=self.weight_decay, fused=True)
 
     def loss(self, batch: SequenceBatch) -> Tensor:
         """Return the weighted squared error of x̂_0, averaged over rows and items, in expectation over t (eq. 9–12)."""

@@ -5,20 +5,16 @@ Legend: B histories, L positions, D embedding size, T diffusion steps, I items.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
-from trainables.base import (
-    DropoutRate,
-    NextItemModel,
-    NonNegativeFloat,
-    PositiveFloat,
-    PositiveInt,
-    SequenceBatch,
-)
+from trainables.base import DropoutRate, NonNegativeFloat, PositiveInt, SequenceBatch
 from trainables.diffusion.gaussian import GaussianDiffusion
 from trainables.diffusion.noise_schedules import linear_variances
 from trainables.diffusion.samplers import sample_by_steps
+from trainables.next_item.adamw_trained import AdamWTrained
 from trainables.next_item.denoiser import sinusoidal_features
 from trainables.next_item.dropout import dropout
 from trainables.next_item.full_softmax import full_softmax_loss
@@ -40,7 +36,7 @@ def truncated_linear_variances(steps: int) -> Tensor:
     return linear_variances(steps, 0.1 / steps + 0.01, last if last <= 1 else 1 / steps + 0.01)
 
 
-class DiffuRec(NextItemModel):
+class DiffuRec(AdamWTrained):
     """The target's embedding, noised and added to every item of the history, restored by a transformer.
 
     z_i = e_i + λ_i · (x_t + d_t) with λ_i drawn for each item; the state at the last position is x̂_0, trained by
@@ -50,13 +46,13 @@ class DiffuRec(NextItemModel):
         items: number of items.
         history_length: positions of a history.
         size: embedding size.
-        learning_rate: AdamW's.
-        weight_decay: AdamW's.
         dropout: of embeddings, attention and feed-forward.
         heads: attention heads.
         diffusion_steps: T, from the paper; PreferDiff's 2,000 steps for diffusion recommenders would encode each
             history 2,000 times.
         uncertainty: δ, mean and standard deviation of λ.
+
+    The other parameters are as in `AdamWTrained`.
 
     Source: Li et al. 2023, §4 (eq. 12–17, Algorithms 1 and 2); one layer and two heads from PreferDiff D.2, where its
     own program has four layers of four.
@@ -68,16 +64,13 @@ class DiffuRec(NextItemModel):
         history_length: int,
         *,
         size: PositiveInt = 64,
-        learning_rate: PositiveFloat = 1e-3,
-        weight_decay: NonNegativeFloat = 0.0,
         dropout: DropoutRate = 0.1,
         heads: PositiveInt = 2,
         diffusion_steps: PositiveInt = 32,
         uncertainty: NonNegativeFloat = 0.001,
+        **shared: Any,
     ) -> None:
-        super().__init__()
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
+        super().__init__(**shared)
         self.dropout = dropout
         self.uncertainty = uncertainty
         self.embedding = ItemEmbedding(items, size, scored_in_loss=True)
@@ -87,10 +80,6 @@ class DiffuRec(NextItemModel):
         self.diffusion = GaussianDiffusion(truncated_linear_variances(diffusion_steps))
         self.sinusoidal: Tensor
         self.register_buffer("sinusoidal", sinusoidal_features(diffusion_steps + 1, size), persistent=False)
-
-    def optimizer(self) -> torch.optim.Optimizer:
-        """Return AdamW over all parameters."""
-        return torch.optim.AdamW(self.parameters(), self.learning_rate, weight_decay=self.weight_decay, fused=True)
 
     def loss(self, batch: SequenceBatch) -> Tensor:
         """Return the mean cross-entropy of the targets under x̂_0's dot products with all items (eq. 17)."""

@@ -5,17 +5,20 @@ Legend: B histories, I items, A attributes of an item, D embedding size.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
-from trainables.base import DropoutRate, NextItemModel, NonNegativeFloat, PositiveFloat, PositiveInt, SequenceBatch
+from trainables.base import DropoutRate, PositiveInt, SequenceBatch
+from trainables.next_item.adamw_trained import AdamWTrained
 from trainables.next_item.attributes import AttributeAttention
 from trainables.next_item.full_softmax import full_softmax_loss
 from trainables.next_item.item_embedding import ItemEmbedding
 from trainables.next_item.transformer import TransformerEncoder
 
 
-class FDSA(NextItemModel):
+class FDSA(AdamWTrained):
     """Two self-attention encoders, over the history's items and over their attributes; a linear layer joins both.
 
     The encoders are the comparison's (one layer, two heads). Trained with cross-entropy over all items at the last
@@ -26,10 +29,10 @@ class FDSA(NextItemModel):
         history_length: positions of a history.
         attribute_IA: the items' categories and brands.
         size: embedding size.
-        learning_rate: AdamW's.
-        weight_decay: AdamW's.
         dropout: of embeddings, attention and feed-forward.
         heads: attention heads.
+
+    The other parameters are as in `AdamWTrained`.
 
     Source: Zhang et al. 2019, §3.2–3.6.
     """
@@ -41,23 +44,16 @@ class FDSA(NextItemModel):
         attribute_IA: Tensor,
         *,
         size: PositiveInt = 64,
-        learning_rate: PositiveFloat = 1e-3,
-        weight_decay: NonNegativeFloat = 0.0,
         dropout: DropoutRate = 0.1,
         heads: PositiveInt = 2,
+        **shared: Any,
     ) -> None:
-        super().__init__()
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
+        super().__init__(**shared)
         self.embedding = ItemEmbedding(items, size, scored_in_loss=True)
         self.attributes = AttributeAttention(attribute_IA, size)
         self.item_encoder = TransformerEncoder(size, history_length, dropout, heads)
         self.attribute_encoder = TransformerEncoder(size, history_length, dropout, heads)
         self.joined = nn.Linear(2 * size, size)
-
-    def optimizer(self) -> torch.optim.Optimizer:
-        """Return AdamW over all parameters."""
-        return torch.optim.AdamW(self.parameters(), self.learning_rate, weight_decay=self.weight_decay, fused=True)
 
     def loss(self, batch: SequenceBatch) -> Tensor:
         """Return the mean cross-entropy of the targets among all items."""

@@ -5,18 +5,18 @@ Legend: B histories, I items, D embedding size.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-import torch
 from torch import Tensor
 
-from trainables.base import DropoutRate, NextItemModel, NonNegativeFloat, PositiveFloat, PositiveInt, SequenceBatch
+from trainables.base import DropoutRate, PositiveInt, SequenceBatch
+from trainables.next_item.adamw_trained import AdamWTrained
 from trainables.next_item.full_softmax import full_softmax_loss
 from trainables.next_item.gru import GRUEncoder
 from trainables.next_item.item_embedding import ItemEmbedding
 
 
-class GRU4Rec(NextItemModel):
+class GRU4Rec(AdamWTrained):
     """A gated recurrent layer's last state, ranked by dot product.
 
     A user's history is one session. The loss is cross-entropy over all items, as PreferDiff has it for all baselines;
@@ -26,11 +26,11 @@ class GRU4Rec(NextItemModel):
         items: number of items.
         history_length: positions of a history.
         size: embedding size, and the state's.
-        learning_rate: AdamW's.
-        weight_decay: AdamW's.
         dropout: of the embedded items.
         output: `shared` ranks with the input's item embeddings, as the other baselines of the table do; `own` has a
             second table for it, Hidasi et al.'s output layer.
+
+    The other parameters are as in `AdamWTrained`.
 
     Source: Hidasi et al. 2016, §3.1; PreferDiff D.2, D.3 and Table 11.
     """
@@ -41,21 +41,14 @@ class GRU4Rec(NextItemModel):
         history_length: int,
         *,
         size: PositiveInt = 64,
-        learning_rate: PositiveFloat = 1e-3,
-        weight_decay: NonNegativeFloat = 0.0,
         dropout: DropoutRate = 0.1,
         output: Literal["shared", "own"] = "shared",
+        **shared: Any,
     ) -> None:
-        super().__init__()
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
+        super().__init__(**shared)
         self.embedding = ItemEmbedding(items, size, scored_in_loss=output == "shared")
         self.encoder = GRUEncoder(size, history_length, dropout)
         self.output = self.embedding if output == "shared" else ItemEmbedding(items, size)
-
-    def optimizer(self) -> torch.optim.Optimizer:
-        """Return AdamW over all parameters."""
-        return torch.optim.AdamW(self.parameters(), self.learning_rate, weight_decay=self.weight_decay, fused=True)
 
     def loss(self, batch: SequenceBatch) -> Tensor:
         """Return the mean cross-entropy of the targets among all items."""

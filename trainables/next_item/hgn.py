@@ -5,18 +5,19 @@ Legend: B histories, L positions, D embedding size, I items.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from trainables.base import DropoutRate, NextItemModel, NonNegativeFloat, PositiveFloat, PositiveInt, SequenceBatch
+from trainables.base import DropoutRate, PositiveInt, SequenceBatch
+from trainables.next_item.adamw_trained import AdamWTrained
 from trainables.next_item.dropout import dropout
 from trainables.next_item.full_softmax import full_softmax_loss
 from trainables.next_item.item_embedding import ItemEmbedding
 
 
-class HGN(NextItemModel):
+class HGN(AdamWTrained):
     """Gates on an item's features, a gate on each item, their pooled history, and products of items with items.
 
     A score is (pooled gated items + sum of the items) · output embedding: the item-item product is linear, so one
@@ -28,10 +29,10 @@ class HGN(NextItemModel):
         items: number of items.
         history_length: positions of a history; the gates of items do not look at positions.
         size: embedding size.
-        learning_rate: AdamW's.
-        weight_decay: AdamW's.
         dropout: of the embedded items; the paper has none.
         pooling: of the gated items; `mean` is the paper's, `max` its other one.
+
+    The other parameters are as in `AdamWTrained`.
 
     Source: Ma et al. 2019, §4 (eq. 2–8); the start of the weights from the authors' program.
     """
@@ -42,14 +43,11 @@ class HGN(NextItemModel):
         history_length: int,
         *,
         size: PositiveInt = 64,
-        learning_rate: PositiveFloat = 1e-3,
-        weight_decay: NonNegativeFloat = 0.0,
         dropout: DropoutRate = 0.0,
         pooling: Literal["mean", "max"] = "mean",
+        **shared: Any,
     ) -> None:
-        super().__init__()
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
+        super().__init__(**shared)
         self.dropout = dropout
         self.pooling = pooling
         self.embedding = ItemEmbedding(items, size)
@@ -59,10 +57,6 @@ class HGN(NextItemModel):
         with torch.no_grad():
             self.embedding.weight.div_(size)
             self.output.weight.div_(size)
-
-    def optimizer(self) -> torch.optim.Optimizer:
-        """Return AdamW over all parameters."""
-        return torch.optim.AdamW(self.parameters(), self.learning_rate, weight_decay=self.weight_decay, fused=True)
 
     def loss(self, batch: SequenceBatch) -> Tensor:
         """Return the mean cross-entropy of the targets among all items."""

@@ -5,10 +5,11 @@ Legend: I items, E text embedding size, D embedding size.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from trainables.base import DropoutRate, NonNegativeFloat, PositiveFloat, PositiveInt, Probability
 from trainables.next_item.bert4rec import BERT4Rec
 from trainables.next_item.text import principal_components
 
@@ -28,31 +29,8 @@ class LLM2BERT4Rec(BERT4Rec):
     Source: Harte et al. 2023, §3.3; PreferDiff D.2 (PCA to 64).
     """
 
-    def __init__(
-        self,
-        items: int,
-        history_length: int,
-        text_IE: Tensor,
-        *,
-        size: PositiveInt = 64,
-        learning_rate: PositiveFloat = 1e-3,
-        weight_decay: NonNegativeFloat = 0.0,
-        dropout: DropoutRate = 0.1,
-        heads: PositiveInt = 2,
-        mask_probability: Probability = 0.2,
-        last_probability: Probability = 1 / 11,
-    ) -> None:
-        super().__init__(
-            items,
-            history_length,
-            size=size,
-            learning_rate=learning_rate,
-            weight_decay=weight_decay,
-            dropout=dropout,
-            heads=heads,
-            mask_probability=mask_probability,
-            last_probability=last_probability,
-        )
-        component_ID = principal_components(text_IE, size)
+    def __init__(self, items: int, history_length: int, text_IE: Tensor, **shared: Any) -> None:
+        super().__init__(items, history_length, **shared)
+        component_ID = principal_components(text_IE, self.embedding.weight.shape[1])
         with torch.no_grad():
             self.embedding.weight.copy_(component_ID / component_ID.square().mean().sqrt())

@@ -5,16 +5,18 @@ Legend: I items, E text embedding size, D embedding size, B histories, L positio
 
 from __future__ import annotations
 
-import torch
+from typing import Any
+
 from torch import Tensor, nn
 
-from trainables.base import DropoutRate, NextItemModel, NonNegativeFloat, PositiveFloat, PositiveInt, SequenceBatch
+from trainables.base import DropoutRate, PositiveInt, SequenceBatch
+from trainables.next_item.adamw_trained import AdamWTrained
 from trainables.next_item.full_softmax import full_softmax_loss
 from trainables.next_item.text import TextEmbedding, Whitening, whitened
 from trainables.next_item.transformer import TransformerEncoder
 
 
-class MoRec(NextItemModel):
+class MoRec(AdamWTrained):
     """SASRec over items that are a linear transformation of their text embeddings; no parameter belongs to an item.
 
     Yuan et al. train the text encoder along; PreferDiff's comparison, which this follows, keeps it as it is.
@@ -25,11 +27,11 @@ class MoRec(NextItemModel):
         history_length: positions of a history.
         text_IE: the items' text embeddings.
         size: what the text embeddings are transformed to.
-        learning_rate: AdamW's.
-        weight_decay: AdamW's.
         dropout: of embeddings, attention and feed-forward.
         heads: attention heads.
         whitening: of the text embeddings, before the transformation.
+
+    The other parameters are as in `AdamWTrained`.
 
     Source: PreferDiff D.2 (SASRec as backbone, transformed to 64), D.5 (ZCA whitening); Yuan et al. 2023, §3.
     """
@@ -41,22 +43,15 @@ class MoRec(NextItemModel):
         text_IE: Tensor,
         *,
         size: PositiveInt = 64,
-        learning_rate: PositiveFloat = 1e-3,
-        weight_decay: NonNegativeFloat = 0.0,
         dropout: DropoutRate = 0.1,
         heads: PositiveInt = 2,
         whitening: Whitening = "zca",
+        **shared: Any,
     ) -> None:
-        super().__init__()
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
+        super().__init__(**shared)
         self.text = TextEmbedding(whitened(text_IE, whitening))
         self.transformation = nn.Linear(text_IE.shape[1], size)
         self.encoder = TransformerEncoder(size, history_length, dropout, heads)
-
-    def optimizer(self) -> torch.optim.Optimizer:
-        """Return AdamW over all parameters."""
-        return torch.optim.AdamW(self.parameters(), self.learning_rate, weight_decay=self.weight_decay, fused=True)
 
     def loss(self, batch: SequenceBatch) -> Tensor:
         """Return the mean cross-entropy of the targets among all items."""

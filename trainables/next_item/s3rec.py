@@ -6,27 +6,28 @@ positions of a batch.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from trainables.base import (
     DropoutRate,
-    NextItemModel,
     NonNegativeFloat,
     NonNegativeInt,
-    PositiveFloat,
     PositiveInt,
     Probability,
     SequenceBatch,
     SequenceSource,
 )
+from trainables.next_item.adamw_trained import AdamWTrained
 from trainables.next_item.attributes import multi_hot
 from trainables.next_item.full_softmax import full_softmax_loss
 from trainables.next_item.item_embedding import ItemEmbedding
 
 
-class S3Rec(NextItemModel):
+class S3Rec(AdamWTrained):
     """A self-attention encoder that is pretrained to know what belongs together, and then predicts the next item.
 
     Four tasks of pretraining, each of a pair of views: an item and its attributes (AAP), a history and a masked item
@@ -38,8 +39,6 @@ class S3Rec(NextItemModel):
         history_length: positions of a history.
         attribute_IA: the items' categories and brands.
         size: embedding size.
-        learning_rate: AdamW's, of both phases.
-        weight_decay: AdamW's, of both phases.
         dropout: of embeddings, attention and feed-forward.
         heads: attention heads.
         layers: attention layers.
@@ -50,6 +49,8 @@ class S3Rec(NextItemModel):
         item_weight: of MIP.
         masked_attribute_weight: of MAP.
         segment_weight: of SP.
+
+    The other parameters are as in `AdamWTrained`, of both phases.
 
     Source: Zhou et al. 2020, §4 (eq. 4–10) and §5.1.4 (2 layers, 2 heads, size 64; weights 0.2, 1, 1, 0.5; mask 0.2),
     with one negative item and segment a masked one, from the batch. Fine-tuned with cross-entropy over all items at
@@ -63,8 +64,6 @@ class S3Rec(NextItemModel):
         attribute_IA: Tensor,
         *,
         size: PositiveInt = 64,
-        learning_rate: PositiveFloat = 1e-3,
-        weight_decay: NonNegativeFloat = 0.0,
         dropout: DropoutRate = 0.2,
         heads: PositiveInt = 2,
         layers: PositiveInt = 2,
@@ -75,10 +74,9 @@ class S3Rec(NextItemModel):
         item_weight: NonNegativeFloat = 1.0,
         masked_attribute_weight: NonNegativeFloat = 1.0,
         segment_weight: NonNegativeFloat = 0.5,
+        **shared: Any,
     ) -> None:
-        super().__init__()
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
+        super().__init__(**shared)
         self.dropout = dropout
         self.pretraining_epochs = pretraining_epochs
         self.pretraining_batch_size = pretraining_batch_size
@@ -97,10 +95,6 @@ class S3Rec(NextItemModel):
         self.state_to_item = nn.Linear(size, size)
         self.state_to_attribute = nn.Linear(size, size)
         self.state_to_segment = nn.Linear(size, size)
-
-    def optimizer(self) -> torch.optim.Optimizer:
-        """Return AdamW over all parameters."""
-        return torch.optim.AdamW(self.parameters(), self.learning_rate, weight_decay=self.weight_decay, fused=True)
 
     def prepare(self, train: SequenceSource) -> None:
         """Pretrain on the training data; noise and order come from torch's global generator."""

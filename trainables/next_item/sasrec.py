@@ -5,18 +5,18 @@ Legend: B histories, I items, D embedding size.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-import torch
 from torch import Tensor
 
-from trainables.base import DropoutRate, NextItemModel, NonNegativeFloat, PositiveFloat, PositiveInt, SequenceBatch
+from trainables.base import DropoutRate, PositiveInt, SequenceBatch
+from trainables.next_item.adamw_trained import AdamWTrained
 from trainables.next_item.full_softmax import full_softmax_loss
 from trainables.next_item.item_embedding import ItemEmbedding
 from trainables.next_item.transformer import TransformerEncoder
 
 
-class SASRec(NextItemModel):
+class SASRec(AdamWTrained):
     """The encoder's last state, ranked by dot product, trained with cross-entropy over all items.
 
     One example a user, predicted at the last position alone; item embeddings start standard normal.
@@ -25,12 +25,12 @@ class SASRec(NextItemModel):
         items: number of items.
         history_length: positions of a history.
         size: embedding size.
-        learning_rate: AdamW's.
-        weight_decay: AdamW's.
         dropout: of embeddings, attention and feed-forward.
         heads: attention heads.
         variant: `paper` trains the items' embeddings on both sides of the dot product; `released` takes those that
             are scored as constants, as the authors' program does, so that an item learns from histories alone.
+
+    The other parameters are as in `AdamWTrained`.
 
     Source: PreferDiff D.2 and Table 11.
     """
@@ -41,22 +41,15 @@ class SASRec(NextItemModel):
         history_length: int,
         *,
         size: PositiveInt = 64,
-        learning_rate: PositiveFloat = 1e-3,
-        weight_decay: NonNegativeFloat = 0.0,
         dropout: DropoutRate = 0.1,
         heads: PositiveInt = 2,
         variant: Literal["paper", "released"] = "paper",
+        **shared: Any,
     ) -> None:
-        super().__init__()
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
+        super().__init__(**shared)
         self.variant = variant
         self.embedding = ItemEmbedding(items, size, scored_in_loss=variant == "paper")
         self.encoder = TransformerEncoder(size, history_length, dropout, heads)
-
-    def optimizer(self) -> torch.optim.Optimizer:
-        """Return AdamW over all parameters."""
-        return torch.optim.AdamW(self.parameters(), self.learning_rate, weight_decay=self.weight_decay, fused=True)
 
     def loss(self, batch: SequenceBatch) -> Tensor:
         """Return the mean cross-entropy of the targets among all items."""

@@ -12,22 +12,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from trainables.base import (
-    DropoutRate,
-    NextItemModel,
-    NonNegativeFloat,
-    PositiveFloat,
-    PositiveInt,
-    SequenceBatch,
-    SequenceSource,
-)
+from trainables.base import DropoutRate, PositiveInt, SequenceBatch, SequenceSource
+from trainables.next_item.adamw_trained import AdamWTrained
 from trainables.next_item.semantic_ids import prefix_tables, semantic_ids
 
 PADDING = 0
 """The token that pads histories and starts the decoder; code k of position c is token 1 + c·K + k."""
 
 
-class TIGER(NextItemModel):
+class TIGER(AdamWTrained):
     """Items become codes by residual quantization of their text; a T5 reads a history's codes and writes the next's.
 
     A beam search over the codes of real items gives the best items' log-likelihoods; all others score −∞. There is no
@@ -38,8 +31,6 @@ class TIGER(NextItemModel):
         history_length: positions of a history.
         text_IE: the items' text embeddings.
         size: width of the T5.
-        learning_rate: AdamW's.
-        weight_decay: AdamW's.
         dropout: of the T5.
         layers: of encoder and decoder, each.
         heads: attention heads.
@@ -48,6 +39,8 @@ class TIGER(NextItemModel):
         codebooks: quantization levels; a further code tells equal items apart.
         codebook_size: K, a power of two.
         beams: W, how many items a search keeps.
+
+    The other parameters are as in `AdamWTrained`.
 
     Source: Rajput et al. 2023, §3 and §4 (4 layers, 6 heads of 64, width 128, feed-forward 1,024, 3 codebooks of
     256); PreferDiff D.2 (T5 from transformers, quantized by FAISS).
@@ -63,8 +56,6 @@ class TIGER(NextItemModel):
         text_IE: Tensor,
         *,
         size: PositiveInt = 128,
-        learning_rate: PositiveFloat = 1e-3,
-        weight_decay: NonNegativeFloat = 0.0,
         dropout: DropoutRate = 0.1,
         layers: PositiveInt = 4,
         heads: PositiveInt = 6,
@@ -73,10 +64,9 @@ class TIGER(NextItemModel):
         codebooks: PositiveInt = 3,
         codebook_size: PositiveInt = 256,
         beams: PositiveInt = 20,
+        **shared: Any,
     ) -> None:
-        super().__init__()
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
+        super().__init__(**shared)
         self.codebooks = codebooks
         self.codebook_size = codebook_size
         self.beams = beams
@@ -101,10 +91,6 @@ class TIGER(NextItemModel):
         seed = int(torch.randint(2**31, ()))
         self.code_IC.copy_(semantic_ids(self.text_IE, self.codebooks, self.codebook_size, seed))
         self._tables.clear()
-
-    def optimizer(self) -> torch.optim.Optimizer:
-        """Return AdamW over all parameters."""
-        return torch.optim.AdamW(self.parameters(), self.learning_rate, weight_decay=self.weight_decay, fused=True)
 
     def loss(self, batch: SequenceBatch) -> Tensor:
         """Return the mean cross-entropy of the targets' codes, each given those before it."""

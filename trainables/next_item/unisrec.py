@@ -5,27 +5,21 @@ Legend: I items, E text embedding size, D embedding size, X experts, B histories
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trainables.base import (
-    DropoutRate,
-    NextItemModel,
-    NonNegativeFloat,
-    PositiveFloat,
-    PositiveInt,
-    SequenceBatch,
-)
+from trainables.base import DropoutRate, NonNegativeFloat, PositiveFloat, PositiveInt, SequenceBatch
+from trainables.next_item.adamw_trained import AdamWTrained
 from trainables.next_item.dropout import dropout
 from trainables.next_item.full_softmax import full_softmax_loss
 from trainables.next_item.text import TextEmbedding
 from trainables.next_item.transformer import TransformerEncoder
 
 
-class UniSRec(NextItemModel):
+class UniSRec(AdamWTrained):
     """A sequence encoder over text embeddings that a mixture of whitening experts adapts; no item has a parameter.
 
     Two contrastive tasks: a history with its next item, and a history with a copy of it that lacks some items.
@@ -36,8 +30,6 @@ class UniSRec(NextItemModel):
         history_length: positions of a history.
         text_IE: the items' text embeddings; divided by one number, so that their entries' mean square is one.
         size: what the text embeddings are adapted to.
-        learning_rate: AdamW's.
-        weight_decay: AdamW's.
         dropout: of the encoder.
         heads: attention heads.
         experts: number of whitening experts.
@@ -47,6 +39,8 @@ class UniSRec(NextItemModel):
         dropped_share: how many of a history's items its copy lacks, in the mean.
         candidates: what a next item is told from: `all` items, as in fine-tuning, or the next items of the `batch`,
             as in pretraining on several domains.
+
+    The other parameters are as in `AdamWTrained`.
 
     Source: Hou et al. 2022, eq. 1–5 and 7–9, inductive setting; the sequence encoder is the one of PreferDiff D.2,
     and there are no word-dropped copies, which need each item's text to be encoded twice.
@@ -59,8 +53,6 @@ class UniSRec(NextItemModel):
         text_IE: Tensor,
         *,
         size: PositiveInt = 64,
-        learning_rate: PositiveFloat = 1e-3,
-        weight_decay: NonNegativeFloat = 0.0,
         dropout: DropoutRate = 0.1,
         heads: PositiveInt = 2,
         experts: PositiveInt = 8,
@@ -69,10 +61,9 @@ class UniSRec(NextItemModel):
         contrast: NonNegativeFloat = 0.1,
         dropped_share: DropoutRate = 0.2,
         candidates: Literal["all", "batch"] = "all",
+        **shared: Any,
     ) -> None:
-        super().__init__()
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
+        super().__init__(**shared)
         self.temperature = temperature
         self.contrast = contrast
         self.dropped_share = dropped_share
@@ -81,10 +72,6 @@ class UniSRec(NextItemModel):
         self.text = TextEmbedding(text_IE.float() / text_IE.float().square().mean().sqrt())
         self.adaptor = WhiteningExperts(text_IE.shape[1], size, experts, expert_dropout)
         self.encoder = TransformerEncoder(size, history_length, dropout, heads)
-
-    def optimizer(self) -> torch.optim.Optimizer:
-        """Return AdamW over all parameters."""
-        return torch.optim.AdamW(self.parameters(), self.learning_rate, weight_decay=self.weight_decay, fused=True)
 
     def loss(self, batch: SequenceBatch) -> Tensor:
         """Return the loss of both tasks, averaged over the batch (eq. 9)."""
