@@ -6,7 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from harness.record import TrialResult
+from harness.request import Line
 from harness.schedule import Schedule
+from harness.specs import TrialSpec
 from harness.store import Store
 
 
@@ -32,7 +34,8 @@ def left(schedule: Schedule, known: Iterable[TrialResult]) -> list[Left]:
     records = list(known)
     result = []
     for line, purpose, trials in schedule.remaining():
-        mean = _mean_seconds(records, line.dataset.name, line.method.name, purpose)
+        alike = [record for record in records if _is_alike(record.spec, line)]
+        mean = _mean_seconds(alike, purpose)
         seconds = None if mean is None else mean * trials
         result.append(Left(line.dataset.name, line.row.name, purpose, trials, seconds))
     return result
@@ -48,8 +51,13 @@ def wall_seconds(parts: Iterable[Left], slots: float) -> float | None:
     return total / max(slots, 1.0)
 
 
-def _mean_seconds(records: list[TrialResult], dataset: str, method: str, purpose: str) -> float | None:
-    """Average over trials of the method on the dataset, of the same purpose where there are some."""
-    alike = [record for record in records if (record.spec.method, record.spec.dataset) == (method, dataset)]
+def _is_alike(spec: TrialSpec, line: Line) -> bool:
+    """Tell whether a trial does what the line's do; what starts from another trial has less left to do, if anything."""
+    starts = spec.starts_from is not None, line.start is not None
+    return (spec.method, spec.dataset) == (line.method.name, line.dataset.name) and starts[0] == starts[1]
+
+
+def _mean_seconds(alike: list[TrialResult], purpose: str) -> float | None:
+    """Average over trials, over those of the same purpose where there are some."""
     same = [record for record in alike if record.spec.purpose == purpose] or alike
     return sum(record.wall_seconds for record in same) / len(same) if same else None

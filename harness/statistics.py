@@ -198,8 +198,8 @@ class Agreement:
     """A measured cell against its published one.
 
     `error` combines the standard errors of seeds and test sample; `low` and `high` are the 95 % interval of the
-    measured mean under both. Without a sampling error, or with one seed, it holds what is known. `unstable` says
-    that the seeds spread more than the tolerance, so that agreement may be luck.
+    measured mean under both. Without a sampling error, or with one seed, it holds what is known, and is NaN where
+    that is nothing. `unstable` says that the seeds spread more than the tolerance, so that agreement may be luck.
     """
 
     difference: float
@@ -214,7 +214,8 @@ def agreement(published: float, measured: Summary, tolerance: float, sampling_er
     """Judge a measured cell: `reproduced` within the tolerance, else `consistent` within the combined interval.
 
     The interval's half-width is the root of the summed squares of the seeds' (Student) and the test sample's
-    (normal), each with its own quantile. `tolerance` and `sampling_error` are in the metric's units.
+    (normal), each with its own quantile. One seed without a sampling error has no interval, and beyond the tolerance
+    no verdict. `tolerance` and `sampling_error` are in the metric's units.
     """
     from scipy import stats  # not above: loading it takes the second by which a sweep starts earlier
 
@@ -223,16 +224,20 @@ def agreement(published: float, measured: Summary, tolerance: float, sampling_er
     seeds_half = measured.half_width if measured.n > 1 else 0.0
     rows_error = 0.0 if math.isnan(sampling_error) else sampling_error
     half = math.hypot(seeds_half, stats.norm.ppf((1 + CONFIDENCE) / 2) * rows_error)
+    error = math.hypot(seeds_error, rows_error)
+    if measured.n < 2 and math.isnan(sampling_error):
+        half = error = math.nan
     verdict: Verdict
     # A difference of exactly the tolerance counts as within it, whatever the last bit of a subtraction says.
     if measured.n == 0:
         verdict = "failed" if measured.failed else "not run"
     elif abs(difference) <= tolerance * (1 + 1e-9):
         verdict = "reproduced"
+    elif math.isnan(half):
+        verdict = ""
     else:
         verdict = "consistent" if abs(difference) <= half else "not reproduced"
     unstable = measured.n > 1 and measured.deviation > tolerance
-    error = math.hypot(seeds_error, rows_error)
     return Agreement(difference, error, measured.mean - half, measured.mean + half, verdict, unstable)
 
 

@@ -99,7 +99,10 @@ def _measurement(
     summary = summarize(list(values.values()), failed=sum(trial.status == "failed" for trial in trials[group]))
     error = trials.sampling_error(group, metric)
     tolerance = tolerance_of(spec, metric, printed.value) if printed else None
-    judged = agreement(printed.value, summary, tolerance, error) if printed and tolerance is not None else None
+    judged = None
+    if printed and tolerance is not None:
+        # Counts are exact: no other sample of the dataset is meant.
+        judged = agreement(printed.value, summary, tolerance, 0.0 if spec.kind == "statistics" else error)
     return Measurement(summary, values, error, judged)
 
 

@@ -30,3 +30,24 @@ def test_what_is_left_takes_as_long_as_trials_like_it_took(tmp_path: Path) -> No
     play(small.schedule(), small.store, timed, at_most=4)
     parts = left(small.schedule(), known_trials(small.store))
     assert wall_seconds(parts, slots=1) == pytest.approx(2 * 5.0)
+
+
+def test_what_is_evaluated_alone_takes_as_long_as_others_that_were(tmp_path: Path) -> None:
+    def timed(spec: TrialSpec) -> TrialResult:
+        return made_result(spec).model_copy(update={"wall_seconds": 60.0 if spec.starts_from is None else 2.0})
+
+    rows = [
+        {"name": "Trained", "method": "last_item", "parameters": {"size": 4}},
+        {"name": "Evaluated", "method": "last_item", "starts_from": "Trained", "evaluates": True},
+    ]
+    small = small_next_item(tmp_path, seeds=[0, 1], rows=rows)
+    play(small.schedule(selection="published"), small.store, timed, at_most=2)
+    parts = left(small.schedule(selection="published"), known_trials(small.store))
+    assert [(part.row, part.trials, part.seconds) for part in parts] == [
+        ("Trained", 0, 0.0),
+        ("Evaluated", 2, None),
+    ]
+    play(small.schedule(selection="published"), small.store, timed, at_most=1)
+    assert wall_seconds(
+        left(small.schedule(selection="published"), known_trials(small.store)), slots=1
+    ) == pytest.approx(2.0)

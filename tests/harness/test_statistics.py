@@ -238,6 +238,14 @@ def test_without_a_measurement():
 
 def test_one_seed_is_judged_by_the_tolerance_and_the_test_sample():
     one = summarize([0.70])
-    assert agreement(0.71, one, 0.006).verdict == "not reproduced"
+    assert agreement(0.73, one, 0.006, sampling_error=0.006).verdict == "not reproduced"
     assert agreement(0.71, one, 0.006, sampling_error=0.006).verdict == "consistent"
     assert not agreement(0.71, one, 0.006).unstable
+
+
+def test_one_seed_alone_is_judged_by_nothing_beyond_the_tolerance():
+    one = summarize([46.0])
+    assert agreement(45.0, one, 10.5).verdict == "reproduced"
+    beyond = agreement(35.0, one, 10.5)
+    assert (beyond.verdict, beyond.difference) == ("", 11.0)
+    assert all(math.isnan(unknown) for unknown in (beyond.error, beyond.low, beyond.high))
