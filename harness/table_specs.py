@@ -112,11 +112,12 @@ class TableSpec(Strict):
     it is drawn where a kind has several drawings: cells as every seed, as the stages of a cold start, by the number of
     training rows of generated datasets or as reliability diagrams, times as every seed or as a scatter of the other
     metrics over the last, embeddings by t-SNE or as their covariance. Other rows are compared with `reference`, pair by
-    pair; where that is a line of a curve, points are compared at the same value. The first row of `order` is to beat
-    the second, and so on, and each of them all other rows of the paper. `gpus` are reserved for each trial, or each
-    worker of one, which then computes on a GPU; they are refused where no node has them. `feed` says how rows reach a
-    trial: `resident` in memory, as a `stream`, or `auto`, by the dataset's size. `workers` train each trial together,
-    with `threads` each, and always stream.
+    pair; where that is a line of a curve, points are compared at the same value. Pairs are test users where ranks are
+    known, else seeds; `pairs: seeds` is for rows that share all under a seed but what is compared. The first row of
+    `order` is to beat the second, and so on, and each of them all other rows of the paper. `gpus` are reserved for
+    each trial, or each worker of one, which then computes on a GPU; they are refused where no node has them. `feed`
+    says how rows reach a trial: `resident` in memory, as a `stream`, or `auto`, by the dataset's size. `workers`
+    train each trial together, with `threads` each, and always stream.
     """
 
     title: str
@@ -127,6 +128,7 @@ class TableSpec(Strict):
     metrics: tuple[MetricName, ...] = Field(min_length=1)
     tolerance: dict[str, float | str] = Field(default={})
     reference: str | tuple[str, ...] = ()
+    pairs: Literal["users", "seeds"] = "users"
     baseline: str | tuple[str, ...] = ()
     order: tuple[str, ...] = ()
     figure: Drawing | None = None

@@ -78,7 +78,7 @@ def build_table(
                 ours = {group[2]: _measurement(spec, trials, group, metric, printed) for group in groups}
                 cells[dataset, row.name, metric] = Cell(printed, "", ours)
     compared = tuple(_comparisons(spec, trials))
-    claimed = claims(spec, lambda *cell: paired_difference(trials, *cell))
+    claimed = claims(spec, lambda *cell: paired_difference(spec, trials, *cell))
     ordered = tuple(claim for claim in claimed if claim.dataset not in generated)
     curves = {group: own for group in trials if (own := trials.curves(group))}
     reliability = {group: diagrams for group in trials if (diagrams := trials.reliability(group))}
@@ -123,7 +123,7 @@ def _column(
     for row in spec.rows:
         other = spec.compared_with(row, reference)
         if other is not None:
-            difference = paired_difference(trials, dataset, selection, metric, row.name, other)
+            difference = paired_difference(spec, trials, dataset, selection, metric, row.name, other)
             if difference.n:
                 differences[row.name] = difference
     adjusted = holm([difference.p_value for difference in differences.values()])
@@ -132,10 +132,12 @@ def _column(
 
 
 def paired_difference(
-    trials: TableTrials, dataset: str, selection: str, metric: str, row: str, reference: str
+    spec: TableSpec, trials: TableTrials, dataset: str, selection: str, metric: str, row: str, reference: str
 ) -> Difference:
-    """Pair by user where ranks are known, because such methods share nothing under a seed; else by seed."""
+    """Pair by user where ranks are known, unless the table's rows share all else under a seed; otherwise by seed."""
     group, reference_group = (dataset, row, selection), (dataset, reference, selection)
+    if spec.pairs == "seeds":
+        return paired_by_seed(trials.values(group, metric), trials.values(reference_group, metric))
     value_SU, reference_SU = trials.by_user(group, metric), trials.by_user(reference_group, metric)
     if value_SU is not None and reference_SU is not None and value_SU.shape[1] == reference_SU.shape[1]:
         return paired_by_user(value_SU, reference_SU)

@@ -124,9 +124,10 @@ class LateRows:
             setattr(self, name, state[name].clone())
         self._reads.clear()
 
+    @torch.inference_mode(False)
     @torch.no_grad()
     def finish(self) -> None:
-        """Bring all rows up to date."""
+        """Bring all rows up to date, under inference mode too: room made for it is taken again by the next step."""
         row_R = (self.current_I < self.step).nonzero().squeeze(1)
         for part in _chunks(len(row_R), self.table_ID.shape[1]):
             row_C = row_R[part]

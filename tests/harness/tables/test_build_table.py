@@ -76,6 +76,14 @@ def test_ranks_are_paired_by_user():
     assert measurement.sampling_error == pytest.approx(user_standard_error(np.array([[1, 0.5, 0, 0.5]])))
 
 
+def test_rows_that_share_all_under_a_seed_are_paired_by_seed():
+    spec = next_item_spec().model_copy(update={"pairs": "seeds"})
+    by_user, by_seed = (build_table(one, {}, next_item_trials()).comparisons[0] for one in (next_item_spec(), spec))
+    seeds = {trial.seed for trial in next_item_trials() if trial.row == "A"}
+    assert (by_seed.difference.pairs, by_seed.difference.n) == ("seeds", len(seeds))
+    assert by_seed.difference.mean == pytest.approx(by_user.difference.mean)
+
+
 def test_ranks_of_other_users_fall_back_to_seeds():
     trials = [
         t if t.row == "A" else trial("B", t.seed, 0, dataset="beauty", metrics=t.metrics) for t in next_item_trials()

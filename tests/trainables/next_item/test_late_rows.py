@@ -84,3 +84,17 @@ def test_many_steps_without_a_touch() -> None:
         adamw.step()
     rows.finish()
     torch.testing.assert_close(late, dense, atol=1e-4, rtol=1e-4)
+
+
+def test_training_goes_on_after_rows_were_finished_under_inference_mode():
+    rows, columns = 6000, 64  # more rows to finish than a step touches, so that finishing needs more room
+    table_ID = nn.Parameter(torch.randn(rows, columns))
+    late = LateRows(table_ID, Rates(0.1, 0.0))
+    for step in range(2):
+        read_RD = late.read(torch.tensor([step, 7]))
+        read_RD.sum().backward()
+        late.apply()
+        with torch.inference_mode():
+            late.finish()
+    assert int(late.current_I.min()) == 2
+    assert not table_ID.is_inference()
