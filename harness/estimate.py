@@ -53,8 +53,8 @@ def wall_seconds(parts: Iterable[Left], slots: float) -> float | None:
 
 def _is_alike(spec: TrialSpec, line: Line) -> bool:
     """Tell whether a trial does what the line's do; what starts from another trial has less left to do, if anything."""
-    starts = spec.starts_from is not None, line.start is not None
-    return (spec.method, spec.dataset) == (line.method.name, line.dataset.name) and starts[0] == starts[1]
+    own = (spec.method, spec.dataset, spec.starts_from is not None)
+    return own == (line.method.name, line.dataset.name, line.start is not None)
 
 
 def _mean_seconds(alike: list[TrialResult], purpose: str) -> float | None:

@@ -109,6 +109,19 @@ def compare_baselines_with_plain(beauty: PreparedDataset, rounds: int = 15) -> N
         )
 
 
+def show_product_rates(size: int, rows: int = 256, rounds: int = 9) -> None:
+    """Print how fast a batch is multiplied with a square weight, which bounds every form."""
+    for precision in (torch.float32, torch.bfloat16):
+        batch_BD, weight_DD = torch.randn(rows, size).to(precision), torch.randn(size, size).to(precision)
+        seconds = []
+        for _ in range(rounds):
+            start = time.perf_counter()
+            torch.mm(batch_BD, weight_DD)
+            seconds.append(time.perf_counter() - start)
+        rate = 2 * rows * size**2 / statistics.median(seconds) / 1e9
+        print(f"  a batch times a weight, {str(precision).removeprefix('torch.')}: {rate:5.0f} GFLOP/s", flush=True)
+
+
 def compare_with_plain(beauty: PreparedDataset, size: int, rounds: int = 3) -> None:
     """Time PreferDiff's forms in turns: one plain batch, then two of each fast form."""
     items, length = beauty.schema.items, beauty.schema.history_length
@@ -158,6 +171,7 @@ def main(data_root: Path, threads: int = 2, size: int = 3072) -> None:
         show(f"{name}: test ranking", lambda model=model: evaluate(model, beauty))  # type: ignore[misc]
     compare_baselines_with_plain(beauty)
     compare_with_plain(beauty, size)
+    show_product_rates(size)
 
 
 if __name__ == "__main__":
