@@ -5,7 +5,6 @@ Legend: B rows of a batch, N negatives, D embedding size, T diffusion steps.
 
 from __future__ import annotations
 
-import hashlib
 import math
 
 import torch
@@ -13,6 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trainables.next_item.matrix_weight import MatrixWeight, Precision, Region, times_transposed
+
+Content = tuple[tuple[int, int | float], ...]
+"""Of each parameter its version and a hash of its bits."""
 
 
 def sinusoidal_features(times: int, size: int) -> Tensor:
@@ -84,9 +86,6 @@ class Denoiser(nn.Module):
         assert isinstance(layer, nn.Linear)
         return layer
 
-    def digest(self) -> bytes:
-        """Identify the parameters' values: tensors' version counters miss what a fused optimizer writes."""
-        digest = hashlib.blake2b(digest_size=16)
-        for parameter in self.parameters():
-            digest.update(parameter.detach().cpu().contiguous().numpy().data)
-        return digest.digest()
+    def content(self) -> Content:
+        """Identify the parameters' values: tensors' version counters alone miss what a fused optimizer writes."""
+        return tuple((parameter._version, torch.hash_tensor(parameter).item()) for parameter in self.parameters())

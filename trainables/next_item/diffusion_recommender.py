@@ -19,11 +19,12 @@ from trainables.base import (
     Probability,
     SequenceBatch,
 )
+from trainables.diffusion.affine_chain import AffineChain, affine_chain
 from trainables.diffusion.gaussian import GaussianDiffusion
 from trainables.diffusion.noise_schedules import linear_variances
-from trainables.diffusion.samplers import AffineChain, collapse_affine_chain, sample_by_steps
+from trainables.diffusion.samplers import sample_by_steps
 from trainables.next_item.blockwise_adamw import BlockwiseAdamW
-from trainables.next_item.denoiser import Denoiser
+from trainables.next_item.denoiser import Content, Denoiser
 from trainables.next_item.encoders import EncoderName, build_encoder
 from trainables.next_item.item_embedding import ItemEmbedding
 from trainables.next_item.late_rows import LateRows, Rates
@@ -88,7 +89,7 @@ class DiffusionRecommender(NextItemModel):
         self.denoiser = Denoiser(size, diffusion_steps, precision)
         self.diffusion = GaussianDiffusion(linear_variances(diffusion_steps, first_beta, last_beta))
         self.sampler = sampler
-        self._chain: tuple[bytes, AffineChain | None] | None = None
+        self._chain: tuple[Content, AffineChain] | None = None
         self.reverse_steps = self.diffusion.ddpm_steps() if sampler == "ddpm" else self.diffusion.ddim_steps(ddim_steps)
 
     def optimizer(self) -> torch.optim.Optimizer:
@@ -128,19 +129,23 @@ class DiffusionRecommender(NextItemModel):
         state_BD = self.encoder(self.embedding.histories(batch), batch.length_B)
         mixed_BD = (1 + self.guidance) * state_BD - self.guidance * self.unconditional_D
         context_BD = self.denoiser.history_part(mixed_BD)
-        time_SD = self.denoiser.time_part(torch.tensor([step.time for step in self.reverse_steps]))
-        chain = self._collapsed(time_SD) if self.sampler == "ddpm" else None
-        return self._generate_by_steps(context_BD, time_SD) if chain is None else chain.sample(context_BD)
+        if self.sampler == "ddpm":
+            return self._affine_chain().sample(context_BD)
+        return self._generate_by_steps(context_BD)
 
-    def _collapsed(self, time_SD: Tensor) -> AffineChain | None:
-        """Return all reverse steps as one affine map, kept for the next batch while the denoiser stays the same."""
-        content = self.denoiser.digest()
+    def _affine_chain(self) -> AffineChain:
+        """Return all reverse steps in few products, kept for the next batch while the denoiser stays the same."""
+        content = self.denoiser.content()
         if self._chain is None or self._chain[0] != content:
-            self._chain = content, collapse_affine_chain(self.denoiser.x_weight, time_SD, self.reverse_steps)
+            self._chain = content, affine_chain(self.denoiser.x_weight, self._time_parts(), self.reverse_steps)
         return self._chain[1]
 
-    def _generate_by_steps(self, context_BD: Tensor, time_SD: Tensor) -> Tensor:
-        time_part = dict(zip((step.time for step in self.reverse_steps), time_SD, strict=True))
+    def _time_parts(self) -> Tensor:
+        """Return the times' parts of x̂_0 in every reverse step [S, D]."""
+        return self.denoiser.time_part(torch.tensor([step.time for step in self.reverse_steps]))
+
+    def _generate_by_steps(self, context_BD: Tensor) -> Tensor:
+        time_part = dict(zip((step.time for step in self.reverse_steps), self._time_parts(), strict=True))
 
         def denoise(x_BD: Tensor, time: int) -> Tensor:
             return self.denoiser.x_part(x_BD).add_(context_BD).add_(time_part[time])
