@@ -93,19 +93,25 @@ class MatrixWeight:
         for region, parts in self._factors.items():
             first, last = max(start, region.rows[0]), min(end, region.rows[1])
             if first < last:
-                target = out_RK[first - start : last - start, slice(*region.columns)]
+                # More rows in one product cost less than more products.
+                self._factors[region] = [factors] = [_joined(parts)]
                 rows = slice(first - region.rows[0], last - region.rows[0])
-                _sum_of_products(parts, rows, target)
+                _write_product(factors, rows, out_RK[first - start : last - start, slice(*region.columns)])
 
 
-def _sum_of_products(parts: list[Factors], rows: slice, out: Tensor) -> None:
-    # More rows in one product cost less than more products.
-    left = parts[0].left_BR if len(parts) == 1 else torch.cat([part.left_BR for part in parts])
-    right = parts[0].right_BK if len(parts) == 1 else torch.cat([part.right_BK for part in parts])
-    if left.dtype == out.dtype:
-        torch.mm(left[:, rows].T, right, out=out)
+def _joined(parts: list[Factors]) -> Factors:
+    """Return the factors of the sum of these products."""
+    if len(parts) == 1:
+        return parts[0]
+    return Factors(torch.cat([part.left_BR for part in parts]), torch.cat([part.right_BK for part in parts]))
+
+
+def _write_product(factors: Factors, rows: slice, out: Tensor) -> None:
+    left_RB = factors.left_BR[:, rows].T
+    if left_RB.dtype == out.dtype:
+        torch.mm(left_RB, factors.right_BK, out=out)
     else:
-        out.copy_(left[:, rows].T @ right)
+        out.copy_(left_RB @ factors.right_BK)
 
 
 class _Product(torch.autograd.Function):
