@@ -154,7 +154,7 @@ def compare_with_plain(beauty: PreparedDataset, size: int, rounds: int = 3) -> N
         )
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def compare_chain_with_steps(beauty: PreparedDataset, size: int, timed_steps: int = 100) -> None:
     """Time DreamRec's generation of a batch, and the same from the first of its reverse steps taken one by one."""
     model = DreamRec(beauty.schema.items, beauty.schema.history_length, size=size).eval()
