@@ -1,7 +1,7 @@
 """The reverse chain of an affine denoiser, many steps at a time: each stage of steps is one polynomial of its weight.
 
 Legend: B rows of a batch, D embedding size, S reverse steps, K powers of the weight (0, 1, …), R noises of a stage,
-Q = 2 + R.
+Q = 2 + R, N noises of the chain.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from torch.nn import functional
 from trainables.next_item.matrix_weight import MatrixWeight, Precision, Region, times_transposed
 
 Content = tuple[tuple[int, int | float], ...]
-"""Of each parameter its version and a hash of its bits."""
+"""Of each parameter its version, -1 where tensors have none, and a hash of its bits."""
 
 
 def sinusoidal_features(times: int, size: int) -> Tensor:
@@ -88,4 +88,7 @@ class Denoiser(nn.Module):
 
     def content(self) -> Content:
         """Identify the parameters' values: tensors' version counters alone miss what a fused optimizer writes."""
-        return tuple((parameter._version, torch.hash_tensor(parameter).item()) for parameter in self.parameters())
+        return tuple(
+            (-1 if parameter.is_inference() else parameter._version, torch.hash_tensor(parameter).item())
+            for parameter in self.parameters()
+        )

@@ -30,3 +30,20 @@ def test_sinusoidal_features_by_hand() -> None:
 def test_sizes_without_features(size: int) -> None:
     with pytest.raises(ValueError, match="time embedding"):
         sinusoidal_features(3, size)
+
+
+def test_content_follows_the_values() -> None:
+    denoiser = Denoiser(8, 20)
+    before = denoiser.content()
+    assert denoiser.content() == before
+    with torch.no_grad():
+        denoiser.layer.weight.neg_()  # an even number of signs leaves the hash of the bits as it was
+    assert denoiser.content() != before
+
+
+def test_content_of_a_denoiser_built_for_inference() -> None:
+    with torch.inference_mode():
+        denoiser = Denoiser(8, 20)
+        before = denoiser.content()
+        denoiser.layer.weight.mul_(0.5)
+        assert denoiser.content() != before
