@@ -171,6 +171,8 @@ class TableSpec(Strict):
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"rows: {name!r} stands twice")
+            if "," in name or not name or name != name.strip():  # `--methods` could not choose it
+                raise ValueError(f"rows: {name!r} is empty, or has a comma or spaces around it; choose another name")
         mentioned: list[tuple[str, str | None]] = [("reference", name) for name in self.references]
         mentioned += [("baseline", name) for name in self.baselines] + [("order", name) for name in self.order]
         mentioned += [(f"rows.{row.name}.starts_from", row.starts_from) for row in self.written_rows]
