@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from trainables.base import Probability, SequenceBatch
+from trainables.base import PositiveFloat, Probability, SequenceBatch
 from trainables.next_item.diffusion_recommender import DiffusionRecommender
 
 Measure = Literal["cosine", "l2", "l1", "huber"]
@@ -62,6 +62,7 @@ class PreferDiff(DiffusionRecommender):
         measure: S. `l2`, `l1` and `huber` are averaged over dimensions.
         variant: `released` follows the authors' program: the errors are averaged over the batch before the sigmoid,
             5 stands for |H|, and the cosine error is (1 − cos)².
+        margin_scale: what multiplies the difference of the errors before the sigmoid; None for the variant's own.
 
     The other parameters are as in `DiffusionRecommender`. Gradients flow into the embeddings of targets and negatives.
 
@@ -80,6 +81,7 @@ class PreferDiff(DiffusionRecommender):
         negatives: Literal["centroid", "each"] = "centroid",
         measure: Measure = "cosine",
         variant: Literal["paper", "released"] = "paper",
+        margin_scale: PositiveFloat | None = None,
         **shared: Any,
     ) -> None:
         if variant == "released" and negatives == "each":
@@ -89,6 +91,7 @@ class PreferDiff(DiffusionRecommender):
         self.negatives = negatives
         self.measure: Measure = measure
         self.variant = variant
+        self.margin_scale = margin_scale
 
     def loss(self, batch: SequenceBatch) -> Tensor:
         """Return eq. 12, averaged over the batch."""
@@ -117,5 +120,5 @@ class PreferDiff(DiffusionRecommender):
 
     def _preference(self, margin_B: Tensor) -> Tensor:
         if self.variant == "released":
-            return -functional.logsigmoid(-RELEASED_SCALE * margin_B.mean())
-        return -functional.logsigmoid(-(len(margin_B) - 1) * margin_B).mean()
+            return -functional.logsigmoid(-(self.margin_scale or RELEASED_SCALE) * margin_B.mean())
+        return -functional.logsigmoid(-(self.margin_scale or len(margin_B) - 1) * margin_B).mean()

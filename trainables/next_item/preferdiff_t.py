@@ -56,6 +56,7 @@ class PreferDiffT(PreferDiff):
         negatives: Literal["centroid", "each"] = "centroid",
         measure: Measure = "cosine",
         variant: Literal["paper", "released"] = "paper",
+        margin_scale: PositiveFloat | None = None,
         whitening: Whitening = "zca",
     ) -> None:
         super().__init__(
@@ -78,6 +79,7 @@ class PreferDiffT(PreferDiff):
             negatives=negatives,
             measure=measure,
             variant=variant,
+            margin_scale=margin_scale,
         )
         self.embedding = TextEmbedding(whitened(text_IE, whitening))
 

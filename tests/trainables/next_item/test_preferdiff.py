@@ -74,9 +74,10 @@ def by_loops(model: PreferDiff, batch: SequenceBatch) -> float:
             negative[row] = distance(row, torch.stack(others).mean(0), draws.negative[row])
     margins = [p - n for p, n in zip(positive, negative, strict=True)]
     if model.variant == "released":
-        preference = math.log1p(math.exp(5 * sum(margins) / ROWS))
+        preference = math.log1p(math.exp((model.margin_scale or 5) * sum(margins) / ROWS))
     else:
-        preference = sum(math.log1p(math.exp((ROWS - 1) * margin)) for margin in margins) / ROWS
+        scale = model.margin_scale or ROWS - 1
+        preference = sum(math.log1p(math.exp(scale * margin)) for margin in margins) / ROWS
     return model.balance * sum(positive) / ROWS + (1 - model.balance) * preference
 
 
@@ -96,6 +97,18 @@ def test_released_loss_equals_a_double_loop(measure: str) -> None:
     model, batch = make(variant="released", measure=measure), random_batch(ROWS)
     torch.manual_seed(7)
     assert float(model.loss(batch)) == pytest.approx(by_loops(model, batch), rel=1e-4)
+
+
+@pytest.mark.parametrize("variant", ["paper", "released"])
+@torch.no_grad()
+def test_another_margin_scale_stands_for_the_variants_own(variant: str) -> None:
+    values = []
+    for scale in (None, 3.0):
+        model, batch = make(variant=variant, balance=0.2, margin_scale=scale), random_batch(ROWS)
+        torch.manual_seed(7)
+        values.append(float(model.loss(batch)))
+        assert values[-1] == pytest.approx(by_loops(model, batch), rel=1e-4)
+    assert values[0] != pytest.approx(values[1], rel=1e-3)
 
 
 @torch.no_grad()
