@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from harness.record import TrialResult
 from harness.request import Line
 from harness.schedule import Schedule
-from harness.specs import TrialSpec
+from harness.specs import Parameters, TrialSpec
 from harness.store import Store
 
 
@@ -35,7 +35,7 @@ def left(schedule: Schedule, known: Iterable[TrialResult]) -> list[Left]:
     result = []
     for line, purpose, trials in schedule.remaining():
         alike = [record for record in records if _is_alike(record.spec, line)]
-        mean = _mean_seconds(alike, purpose)
+        mean = _mean_seconds(_closest(alike, schedule.typical(line), purpose))
         seconds = None if mean is None else mean * trials
         result.append(Left(line.dataset.name, line.row.name, purpose, trials, seconds))
     return result
@@ -57,7 +57,22 @@ def _is_alike(spec: TrialSpec, line: Line) -> bool:
     return own == (line.method.name, line.dataset.name, line.start is not None)
 
 
-def _mean_seconds(alike: list[TrialResult], purpose: str) -> float | None:
-    """Average over trials, over those of the same purpose where there are some."""
+def _closest(alike: list[TrialResult], typical: Parameters, purpose: str) -> list[TrialResult]:
+    """Keep the trials of the same purpose where there are some, and of these the ones that differ in fewest parameters.
+
+    What a trial costs goes with its parameters, an embedding size more than all else.
+    """
     same = [record for record in alike if record.spec.purpose == purpose] or alike
-    return sum(record.wall_seconds for record in same) / len(same) if same else None
+    differing = [_differing(record.spec.parameters, typical) for record in same]
+    return [record for record, count in zip(same, differing, strict=True) if count == min(differing)]
+
+
+def _differing(parameters: Parameters, typical: Parameters) -> int:
+    """Count what differs, a default from another value too, without what is still to be searched."""
+    searched = {name for name, value in typical.items() if value is None}
+    names = (parameters.keys() | typical.keys()) - searched
+    return sum(parameters.get(name) != typical.get(name) for name in names)
+
+
+def _mean_seconds(records: list[TrialResult]) -> float | None:
+    return sum(record.wall_seconds for record in records) / len(records) if records else None

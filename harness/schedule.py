@@ -91,6 +91,12 @@ class Schedule:
                 yield line, "search", self.request.table.search.trials
             yield line, "repeat", len(self.request.seeds) - len(line.results)
 
+    def typical(self, line: Line) -> Parameters:
+        """Return what a line's trials have that is not a default, with None for what is still to be searched."""
+        if line.repeats:
+            return next(iter(line.repeats.values())).parameters
+        return self._sample(line, {}).parameters | dict.fromkeys(self._space(line))
+
     def _add_lines(self, dataset: PreparedDataset) -> None:
         table = self.request.table
         by_name: dict[str, Line] = {}

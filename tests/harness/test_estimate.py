@@ -51,3 +51,20 @@ def test_what_is_evaluated_alone_takes_as_long_as_others_that_were(tmp_path: Pat
     assert wall_seconds(
         left(small.schedule(selection="published"), known_trials(small.store)), slots=1
     ) == pytest.approx(2.0)
+
+
+def test_of_the_trials_alike_those_that_differ_in_fewest_parameters_are_asked(tmp_path: Path) -> None:
+    def timed(spec: TrialSpec) -> TrialResult:
+        size = spec.parameters.get("size", 4)  # its default
+        return made_result(spec).model_copy(update={"wall_seconds": float(str(size))})
+
+    rows = [{"name": f"Size {size}", "method": "last_item", "parameters": {"size": size}} for size in (4, 64)]
+    small = small_next_item(tmp_path, seeds=[0], rows=rows)
+    play(small.schedule(selection="published"), small.store, timed, at_most=2)
+    wider = small_next_item(tmp_path, seeds=[0, 1, 2], rows=rows)
+    parts = left(wider.schedule(selection="published"), known_trials(small.store))
+    assert [(part.row, part.trials, part.seconds) for part in parts] == [("Size 4", 2, 8.0), ("Size 64", 2, 128.0)]
+    searches = [part for part in left(wider.schedule(), known_trials(small.store)) if part.purpose == "search"]
+    assert [part.seconds for part in searches] == [
+        4 * part.trials * scale for part, scale in zip(searches, (1, 16), strict=True)
+    ]
