@@ -34,10 +34,13 @@ class NextItemSettings(BaseModel):
     """How a next-item model is trained and evaluated; the defaults are PreferDiff's.
 
     `patience` counts evaluations without a better Recall@5. `evaluation_batch_size` changes memory and speed, and
-    scores in their last digits. `train` says whether to train; where it says nothing, a trial that starts from
-    another one is evaluated only, unless its method is one that trains from there. `rank_history` ranks the items of
-    the history like all others, as PreferDiff does; without it they come last, in validation too. `text_encoder` and
-    `text_source` say where a model that needs the items' text has it from; see `harness.datasets.item_text`.
+    scores in their last digits; where ranking draws noise, which is done for a batch at a time, a row may get other
+    noise and so other scores: in DiffuRec, in DiffRec with `sampling_steps`, and in DreamRec and PreferDiff of a size
+    that is no multiple of the 16 numbers that torch draws at once. `train` says whether to train; where it says
+    nothing, a trial that starts from another one is evaluated only, unless its method is one that trains from there.
+    `rank_history` ranks the items of the history like all others, as PreferDiff does; without it they come last, in
+    validation too. `text_encoder` and `text_source` say where a model that needs the items' text has it from; see
+    `harness.datasets.item_text`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -62,7 +65,9 @@ class NextItem:
     guidance, unless its method or the setting `train` says that it trains on.
 
     Initialization, order, training noise, validation noise and test noise come from streams of their own, so that
-    how often a model is evaluated does not change how it trains.
+    how often a model is evaluated does not change what its training draws. Nor does it change how a model trains, but
+    for about 10⁻⁵ in its parameters where item embeddings move late (`LateRows`): an evaluation brings them all up to
+    date, so that the way that one has missed, which is an approximation, is taken in two parts.
 
     Source: PreferDiff §4.1 and D.1 (user split, full ranking).
     """

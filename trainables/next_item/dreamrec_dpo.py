@@ -41,7 +41,8 @@ class DreamRecDPO(DreamRec):
         beta: β, how strongly the model is held to the reference.
 
     The other parameters are as in `DiffusionRecommender`; those of the checkpoint's trial must be the same where they
-    shape the model.
+    shape the model. `dropout` may be the checkpoint's too, but nothing is dropped: squared errors summed over
+    dimensions would turn the noise into a margin over the reference that no preference stands behind.
 
     Source: PreferDiff F.6, Table 20 (β of 1, 5, 10), eq. 9.
     """
@@ -60,6 +61,7 @@ class DreamRecDPO(DreamRec):
         super().__init__(items, history_length, **shared)
         self.objective = objective
         self.beta = beta
+        self.encoder.dropout = 0.0  # A rate, not a mode: evaluation mode would keep cuDNN from a GRU's gradient.
         self.embedding.weight.requires_grad_(False)
         # In a tuple, as the reference is neither trained nor part of the state.
         self._reference: tuple[DreamRecDPO, ...] = ()

@@ -18,10 +18,11 @@ class LLM2BERT4Rec(BERT4Rec):
     """BERT4Rec whose item embeddings start from their text's principal components, and are trained as usual.
 
     The components are divided by one number, so that all entries together have the unit variance that the other
-    parameters start with; what they have relative to each other stays.
+    parameters start with; what they have relative to each other stays. Texts that do not differ, as that of a single
+    item, have no components: all embeddings start from zero.
 
     Args:
-        text_IE: the items' text embeddings.
+        text_IE: the items' text embeddings, float32.
         size: embedding size, at most the text embeddings'.
 
     The other parameters are as in `BERT4Rec`.
@@ -32,5 +33,7 @@ class LLM2BERT4Rec(BERT4Rec):
     def __init__(self, items: int, history_length: int, text_IE: Tensor, **shared: Any) -> None:
         super().__init__(items, history_length, **shared)
         component_ID = principal_components(text_IE, self.embedding.weight.shape[1])
+        # Components of equal texts are exactly zero: their mean is a sum of float32 in float64.
+        scale = component_ID.square().mean().sqrt().clamp(min=torch.finfo(torch.float32).tiny)
         with torch.no_grad():
-            self.embedding.weight.copy_(component_ID / component_ID.square().mean().sqrt())
+            self.embedding.weight.copy_(component_ID / scale)

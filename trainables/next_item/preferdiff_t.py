@@ -12,6 +12,7 @@ from torch import Tensor
 
 from trainables.base import DropoutRate, NonNegativeFloat, PositiveFloat, PositiveInt, Probability
 from trainables.next_item.diffusion_recommender import Sampler
+from trainables.next_item.encoders import EncoderName
 from trainables.next_item.frozen_items import optimizer_without_items
 from trainables.next_item.matrix_weight import Precision
 from trainables.next_item.preferdiff import Measure, PreferDiff
@@ -52,6 +53,7 @@ class PreferDiffT(PreferDiff):
         sampler: Sampler = "ddim",
         ddim_steps: PositiveInt = 20,
         precision: Precision = "float32",
+        encoder: EncoderName = "transformer",
         balance: Probability = 0.4,
         negatives: Literal["centroid", "each"] = "centroid",
         measure: Measure = "cosine",
@@ -75,6 +77,7 @@ class PreferDiffT(PreferDiff):
             sampler=sampler,
             ddim_steps=ddim_steps,
             precision=precision,
+            encoder=encoder,
             balance=balance,
             negatives=negatives,
             measure=measure,

@@ -55,6 +55,9 @@ class S3Rec(AdamWTrained):
     Source: Zhou et al. 2020, §4 (eq. 4–10) and §5.1.4 (2 layers, 2 heads, size 64; weights 0.2, 1, 1, 0.5; mask 0.2),
     with one negative item and segment a masked one, from the batch. Fine-tuned with cross-entropy over all items at
     the last position, as the other methods here, where Zhou et al. take a pairwise loss.
+
+    Raises:
+        ValueError: the size is no multiple of the number of heads.
     """
 
     def __init__(
@@ -77,6 +80,8 @@ class S3Rec(AdamWTrained):
         **shared: Any,
     ) -> None:
         super().__init__(**shared)
+        if size % heads:
+            raise ValueError(f"encoder: size {size} is no multiple of {heads} heads; change size or heads")
         self.dropout = dropout
         self.pretraining_epochs = pretraining_epochs
         self.pretraining_batch_size = pretraining_batch_size

@@ -28,7 +28,8 @@ class UniSRec(AdamWTrained):
     Args:
         items: number of items.
         history_length: positions of a history.
-        text_IE: the items' text embeddings; divided by one number, so that their entries' mean square is one.
+        text_IE: the items' text embeddings; divided by one number, so that their entries' mean square is one. All
+            zero, they stay so.
         size: what the text embeddings are adapted to.
         dropout: of the encoder.
         heads: attention heads.
@@ -69,7 +70,8 @@ class UniSRec(AdamWTrained):
         self.dropped_share = dropped_share
         self.candidates = candidates
         # The encoder's positions start with entries of about one, and items have to be seen beside them.
-        self.text = TextEmbedding(text_IE.float() / text_IE.float().square().mean().sqrt())
+        scale = text_IE.float().square().mean().sqrt().clamp(min=torch.finfo(torch.float32).tiny)
+        self.text = TextEmbedding(text_IE.float() / scale)
         self.adaptor = WhiteningExperts(text_IE.shape[1], size, experts, expert_dropout)
         self.encoder = TransformerEncoder(size, history_length, dropout, heads)
 

@@ -17,6 +17,8 @@ from harness.tasks import next_item
 from harness.tasks.context import Component, Context, Outcome, Purpose
 from harness.tasks.next_item import NextItem, NextItemSettings
 from trainables.base import Log, NextItemModel, SequenceBatch, no_log
+from trainables.next_item.diffrec import DiffRec
+from trainables.next_item.diffurec import DiffuRec
 from trainables.next_item.dreamrec import DreamRec
 from trainables.next_item.dreamrec_dpo import DreamRecDPO
 from trainables.next_item.fdsa import FDSA
@@ -111,6 +113,37 @@ def test_evaluation_does_not_disturb_training(dataset: PreparedDataset) -> None:
         run(dataset, method, SMALL[SASRec], validate_every=every, patience=100, log=log)
     assert losses[0] == losses[1]
     assert often.metrics["epochs"] == seldom.metrics["epochs"] == 4
+
+
+class ImprovingSASRec(SASRec):
+    """Ranks one target more first at each evaluation, so that the last epoch is the best."""
+
+    evaluations = 0
+
+    def rank_scores(self, batch: SequenceBatch) -> Tensor:
+        self.evaluations += 1
+        hit_B1 = (torch.arange(len(batch)) < self.evaluations)[:, None]
+        return torch.zeros(len(batch), 30).scatter_(1, batch.target_B.long()[:, None] - 1, hit_B1 * 2.0 - 1)
+
+
+class ImprovingPreferDiff(PreferDiff):
+    evaluations = 0
+    rank_scores = ImprovingSASRec.rank_scores  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize(("method", "difference"), [(ImprovingSASRec, 0.0), (ImprovingPreferDiff, 1e-5)])
+def test_evaluation_leaves_what_is_trained_but_for_late_rows(
+    dataset: PreparedDataset, method: type[Any], difference: float
+) -> None:
+    checkpoints = []
+    for every in (1, 4):
+        parameters = {**SMALL[method.__base__], "learning_rate": 0.01}
+        outcome = run(dataset, method, parameters, batch_size=2, validate_every=every, patience=100)
+        assert outcome.metrics["best_epoch"] == 4
+        assert outcome.checkpoint is not None
+        checkpoints.append(outcome.checkpoint)
+    often, seldom = checkpoints
+    assert max(float((often[name] - seldom[name]).abs().max()) for name in often) <= difference
 
 
 def test_a_search_cannot_and_does_not_read_test_data(dataset: PreparedDataset, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -308,6 +341,23 @@ def test_ranks_do_not_depend_on_the_evaluation_batch(dataset: PreparedDataset, m
     whole = run(dataset, method, SMALL[method], maximum_epochs=1, evaluation_batch_size=1000)
     parts = run(dataset, method, SMALL[method], maximum_epochs=1, evaluation_batch_size=7)
     assert np.array_equal(whole.arrays["test/rank"], parts.arrays["test/rank"])
+
+
+@pytest.mark.parametrize(
+    ("method", "parameters"),
+    [
+        (DiffuRec, {"size": 16, "diffusion_steps": 4, "uncertainty": 1.0}),
+        (DiffRec, {"size": 16, "sampling_steps": 5, "noise_scale": 1.0}),
+        (PreferDiff, {**SMALL[PreferDiff], "size": 18}),
+        (DreamRec, {**SMALL[DreamRec], "size": 18}),
+    ],
+    ids=["DiffuRec", "DiffRec", "PreferDiff of size 18", "DreamRec of size 18"],
+)
+def test_noise_of_ranking_may_depend_on_the_evaluation_batch(
+    dataset: PreparedDataset, method: type[Any], parameters: dict[str, Any]
+) -> None:
+    whole, parts = (run(dataset, method, parameters, maximum_epochs=1, evaluation_batch_size=n) for n in (1000, 7))
+    assert not np.array_equal(whole.arrays["test/rank"], parts.arrays["test/rank"])
 
 
 @pytest.mark.parametrize("key", ["batch_size", "evaluation_batch_size", "maximum_epochs", "patience", "validate_every"])

@@ -69,6 +69,12 @@ def test_learns_what_follows_what(method: type[Any]) -> None:
     assert losses[-1] < 0.5 < 3 < losses[0]
 
 
+@METHODS
+def test_a_size_that_heads_do_not_divide_is_refused(method: type[Any]) -> None:
+    with pytest.raises(ValueError, match="encoder: size 16 is no multiple of 3 heads; change size or heads"):
+        make(method, heads=3)
+
+
 def test_fdsa_scores_change_with_the_attributes() -> None:
     batch = random_batch(6)
     assert not torch.allclose(make(FDSA).eval().rank_scores(batch), make(FDSA, seed=1).eval().rank_scores(batch))

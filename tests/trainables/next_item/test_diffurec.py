@@ -1,9 +1,17 @@
+from collections.abc import Callable
+from math import cos, prod, sin
+from typing import Any
+
 import pytest
 import torch
+from torch import Tensor
 from torch.nn import functional
 
 from tests.trainables.next_item.sequence_batches import random_batch
-from trainables.next_item.diffurec import DiffuRec, truncated_linear_variances
+from trainables.base import SequenceBatch
+from trainables.next_item.conformance import CHECKS, Build
+from trainables.next_item.diffurec import DiffuRec, stretched_features, truncated_linear_variances
+from trainables.next_item.transformer import TransformerEncoder
 
 
 def make(**parameters: object) -> DiffuRec:
@@ -82,3 +90,109 @@ def test_learns_what_follows_what() -> None:
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < 1 < 3 < losses[0]
+
+
+def released(**parameters: object) -> DiffuRec:
+    return make(variant="released", **parameters)
+
+
+def angles(size: int, time: int, steps: int) -> list[float]:
+    """The program's angles, one by one; it counts times from 0."""
+    return [(time - 1) * 1000 / steps / 10000 ** (index / (size // 2)) for index in range(size // 2)]
+
+
+def test_released_times_count_from_0_and_are_stretched_to_1000() -> None:
+    for size in (8, 9):
+        feature_TD = stretched_features(33, size)
+        assert feature_TD.shape == (33, size)
+        for time in (1, 2, 17, 32):
+            angle_F = angles(size, time, 32)
+            expected = [*map(cos, angle_F), *map(sin, angle_F), *[0.0] * (size % 2)]
+            assert feature_TD[time].tolist() == pytest.approx(expected, abs=2e-4)
+
+
+def plain_restored(
+    model: DiffuRec, batch: SequenceBatch, x_BD: Tensor, time_B: list[int], lambda_BLD: Tensor
+) -> Tensor:
+    """x̂_0 by the encoder's reference form over histories without positions."""
+    angle_BF = torch.tensor([angles(8, time, 4) for time in time_B])
+    timed_BD = x_BD + model.time_layers(torch.cat([angle_BF.cos(), angle_BF.sin()], dim=1))
+    with torch.random.fork_rng():
+        plain = TransformerEncoder(8, 6).eval()
+    plain.load_state_dict({**model.approximator.state_dict(), "position_LD": torch.zeros(6, 8)})
+    history_BLD = functional.layer_norm(model.embedding.weight[(batch.history_BL.long() - 1).clamp(min=0)], (8,))
+    state_BLD = plain.all_positions(history_BLD + lambda_BLD * timed_BD[:, None], batch.length_B)
+    return state_BLD[torch.arange(len(batch)), batch.length_B.long() - 1]
+
+
+@torch.no_grad()
+def test_released_loss_has_no_positions_and_draws_lambda_for_every_element() -> None:
+    model, batch = released(uncertainty=0.5), random_batch(9)
+    torch.manual_seed(1)
+    loss = model.loss(batch)
+
+    torch.manual_seed(1)
+    time_B = torch.randint(1, 5, (9,))
+    noise_BD, lambda_BLD = torch.randn(9, 8), 0.5 + 0.5 * torch.randn(9, 6, 8)
+    kept_B1 = torch.tensor(model.diffusion.alpha_bar)[time_B][:, None]
+    x_BD = kept_B1.sqrt() * model.embedding.weight[batch.target_B - 1] + (1 - kept_B1).sqrt() * noise_BD
+    clean_BD = plain_restored(model, batch, x_BD, time_B.tolist(), lambda_BLD)
+    expected = functional.cross_entropy(clean_BD @ model.embedding.weight.T, batch.target_B.long() - 1)
+    torch.testing.assert_close(loss, expected)
+
+
+@torch.no_grad()
+def test_released_ranking_adds_noise_of_the_forward_variance() -> None:
+    model, batch = released(uncertainty=0.3), random_batch(5)
+    torch.manual_seed(1)
+    scores_BI = model.rank_scores(batch)
+
+    torch.manual_seed(1)
+    beta, x_BD = truncated_linear_variances(4).tolist(), torch.randn(5, 8)
+    bar = [prod(1 - value for value in beta[:time]) for time in range(5)]
+    for time in (4, 3, 2, 1):
+        lambda_BLD = 0.3 + 0.3 * torch.randn(5, 6, 8)
+        clean_BD = plain_restored(model, batch, x_BD, [time] * 5, lambda_BLD)
+        now = beta[time - 1]
+        x_BD = bar[time - 1] ** 0.5 * now * clean_BD + (1 - now) ** 0.5 * (1 - bar[time - 1]) * x_BD
+        x_BD = x_BD / (1 - bar[time]) + (now**0.5 * torch.randn(5, 8) if time > 1 else 0.0)
+    torch.testing.assert_close(scores_BI, x_BD @ model.embedding.weight.T, atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_the_order_of_earlier_items_counts_in_the_paper_s_form_alone() -> None:
+    history_BL = torch.tensor([[3, 8, 21, 5, 0, 0], [21, 3, 8, 5, 0, 0]], dtype=torch.int32)
+    batch = SequenceBatch(history_BL, torch.full((2,), 4), torch.ones(2, dtype=torch.int32))
+    for model, same in ((released(uncertainty=0.0), True), (make(uncertainty=0.0), False)):
+        first_I, second_I = model.rank_scores(batch)
+        assert torch.allclose(first_I, second_I, atol=1e-5) == same
+    assert "approximator.position_LD" not in released().state_dict()
+    assert "approximator.position_LD" in make().state_dict()
+
+
+@pytest.mark.parametrize(
+    ("parameters", "rate"),
+    [
+        ({"dropout": 0.2}, 0.2),
+        ({"dropout": 0.2, "embedding_dropout": 0.4}, 0.4),
+        ({"dropout": 0.2, "embedding_dropout": 0.0}, 0.0),
+        ({"dropout": 0.2, "variant": "released"}, 0.3),
+        ({"dropout": 0.2, "variant": "released", "embedding_dropout": 0.1}, 0.1),
+    ],
+)
+@torch.no_grad()
+def test_embedding_dropout_falls_on_items_before_their_norm(parameters: dict[str, Any], rate: float) -> None:
+    """Of items of ones, what is dropped is below the mean, and nothing else is."""
+    torch.manual_seed(0)
+    model = DiffuRec(50, 6, size=64, uncertainty=0.0, **parameters).train()
+    model.embedding.weight.fill_(1.0)
+    seen: list[Tensor] = []
+    model.approximator.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    model.loss(random_batch(200))
+    assert float((seen[0] < 0).float().mean()) == pytest.approx(rate, abs=0.01)
+    assert model.approximator.dropout == 0.2
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__.removeprefix("check_that_"))
+def test_released_conformance(check: Callable[[Build], None]) -> None:
+    check(lambda items, length: DiffuRec(items, length, size=16, diffusion_steps=8, variant="released"))

@@ -19,6 +19,24 @@ def make(**parameters: object) -> tuple[DreamRecDPO, DreamRec]:
     return model.eval(), reference
 
 
+@pytest.mark.parametrize("encoder", ["transformer", "gru"])
+@pytest.mark.parametrize("objective", ["sample", "diffusion"])
+def test_training_starts_from_log_2_whatever_the_dropout(objective: str, encoder: str) -> None:
+    """Policy and reference are one model at first, so that nothing but noise could tell them apart."""
+    torch.manual_seed(0)
+    shape = {**SMALL, "size": 64, "encoder": encoder, "dropout": 0.1}
+    reference = DreamRec(50, 6, **shape)  # type: ignore[arg-type]
+    model = DreamRecDPO(50, 6, objective=objective, beta=5.0, **shape)  # type: ignore[arg-type]
+    model.start_from(reference.state_dict())
+    loss = model.train().loss(random_batch(64))
+    assert loss.item() == pytest.approx(math.log(2), abs=1e-4)
+    loss.backward()
+    gradients = [parameter.grad for parameter in model.encoder.parameters()]
+    assert all(gradient is not None and bool(gradient.any()) for gradient in gradients)
+    assert model.encoder.training
+    assert model.embedding.training
+
+
 def moved(model: DreamRecDPO) -> None:
     with torch.no_grad():
         for name, parameter in model.named_parameters():

@@ -7,6 +7,7 @@ from torch.nn import functional
 from tests.trainables.next_item.sequence_batches import random_batch, select
 from tests.trainables.next_item.text_models import OF_ANY_ITEMS, SMALL, make, random_text
 from trainables.base import SequenceBatch
+from trainables.next_item.encoders import EncoderName
 from trainables.next_item.llm2bert4rec import LLM2BERT4Rec
 from trainables.next_item.morec import MoRec
 from trainables.next_item.preferdiff import PreferDiff
@@ -22,6 +23,19 @@ def seeded_scores(model: Any, batch: SequenceBatch) -> torch.Tensor:
     with torch.no_grad():
         scores_BI: torch.Tensor = model.rank_scores(batch)
     return scores_BI
+
+
+def assert_trains(model: Any, items: int) -> None:
+    """A few steps leave loss, parameters and scores finite."""
+    optimizer, batch = model.train().optimizer(), random_batch(16, items=items)
+    for _ in range(3):
+        optimizer.zero_grad()
+        loss = model.loss(batch)
+        assert bool(loss.isfinite())
+        loss.backward()
+        optimizer.step()
+    assert all(bool(parameter.isfinite().all()) for parameter in model.parameters())
+    assert bool(seeded_scores(model.eval(), batch).isfinite().all())
 
 
 @pytest.mark.parametrize("method", SMALL, **NAMES)
@@ -69,9 +83,13 @@ def test_learns_what_follows_what(method: type[Any]) -> None:
     assert float(hit_B.float().mean()) > 0.4 > 10 / 50
 
 
-def test_preferdiff_t_is_preferdiff_with_whitened_text_for_embeddings() -> None:
-    model, batch = make(PreferDiffT).train(), random_batch(8)
-    plain = PreferDiff(50, 6, size=16, diffusion_steps=20, ddim_steps=4, variant="released").train()
+@pytest.mark.parametrize("encoder", ["transformer", "gru"])
+def test_preferdiff_t_is_preferdiff_with_whitened_text_for_embeddings(encoder: EncoderName) -> None:
+    model, batch = make(PreferDiffT, encoder=encoder).train(), random_batch(8)
+    small = {"diffusion_steps": 20, "ddim_steps": 4, "variant": "released", "encoder": encoder}
+    plain = PreferDiff(50, 6, size=16, **small).train()  # type: ignore[arg-type]
+    assert isinstance(model, PreferDiffT)
+    assert type(model.encoder) is type(plain.encoder)
     state = {**model.state_dict(), "embedding.weight": whitened(random_text(), "zca")}
     plain.load_state_dict(state)
     losses = []
@@ -102,6 +120,31 @@ def test_llm2bert4rec_starts_from_scaled_components() -> None:
         weight_ID / component_ID, torch.full((50, 8), float(weight_ID[0, 0] / component_ID[0, 0]))
     )
     assert model.embedding.weight.requires_grad
+
+
+@pytest.mark.parametrize("items", [1, 50])
+@pytest.mark.parametrize("scale", [0.0, 1e-3, 0.1, 1e4])
+def test_llm2bert4rec_starts_from_zero_where_texts_do_not_differ(items: int, scale: float) -> None:
+    text_IE = scale * random_text(1).expand(items, -1)
+    model = LLM2BERT4Rec(items, 6, text_IE, size=8)
+    assert not bool(model.embedding.weight.detach().any())
+    assert_trains(model, items)
+
+
+def test_llm2bert4rec_takes_any_difference_for_one() -> None:
+    text_IE = random_text(1).expand(50, -1).clone()
+    text_IE[7, 3] += 1e-5
+    model = LLM2BERT4Rec(50, 6, text_IE, size=8)
+    assert float(model.embedding.weight.detach().square().mean()) == pytest.approx(1, rel=1e-5)
+    assert int(model.embedding.weight.detach().abs().sum(1).argmax()) == 7
+
+
+@pytest.mark.parametrize("items", [1, 50])
+@pytest.mark.parametrize("scale", [0.0, 1.0])
+def test_unisrec_takes_texts_that_do_not_differ(items: int, scale: float) -> None:
+    model = UniSRec(items, 6, scale * random_text(1).expand(items, -1), size=8)
+    assert float(model.text.weight.square().mean()) == pytest.approx(scale, rel=1e-5)
+    assert_trains(model, items)
 
 
 def test_whitening_experts_equal_a_loop_over_experts() -> None:
