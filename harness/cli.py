@@ -20,6 +20,8 @@ if TYPE_CHECKING:  # what only some commands need, they import themselves: `--he
     from harness.tables import Table
 
 WIDTH = 170
+INTERRUPTED = 130
+"""The exit code that typer makes of Ctrl-C."""
 
 app = typer.Typer(
     name="diffbench",
@@ -167,13 +169,13 @@ def run(
 ) -> None:
     """Search and repeat what is missing of a table, then show it."""
     with quick_imports():
-        from harness.running import run_table, table_of_run
+        from harness.running import run_table
         from harness.tablerun import Options
 
     options = Options(table, datasets, methods, seeds, published, tuple(set_ or ()), retry_failed)
     here = places(store)
-    table_run, failures = run_table(options, here, _say, address=address, cpus=cpus, serial=serial)
-    _print(table_of_run(table_run, here), Format.text)
+    shown, failures = run_table(options, here, _say, address=address, cpus=cpus, serial=serial)
+    _print(shown, Format.text)
     raise typer.Exit(1 if failures else 0)
 
 
@@ -260,6 +262,7 @@ def main() -> None:
     except DiffbenchError as error:
         print(f"diffbench: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("diffbench: interrupted; what is finished stays, the same command goes on from there", file=sys.stderr)
-        sys.exit(130)
+    except SystemExit as leaving:
+        if leaving.code == INTERRUPTED:
+            _say("diffbench: interrupted; what is finished stays, the same command goes on from there")
+        raise

@@ -157,6 +157,14 @@ def check_workers_fit(capacity: Capacity, workers: int, threads: int, gpus: floa
         )
 
 
+def machine(cpus: int | None = None) -> Capacity:
+    """Return what a cluster that is started here would have, with so many logical CPUs or all of them."""
+    import torch
+
+    here, gpus = float(cpus or os.cpu_count() or 1), float(torch.cuda.device_count())
+    return Capacity(here, gpus, here, gpus)
+
+
 def streamed_cpus(workers: int, threads: int) -> int:
     """Return the CPUs that a streamed trial keeps busy: its workers' threads, and one that reads for them."""
     return workers * threads + 1

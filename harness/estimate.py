@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from harness.errors import StoreError
 from harness.record import TrialResult
 from harness.request import Line
 from harness.schedule import Schedule
@@ -24,8 +26,11 @@ class Left:
 
 
 def known_trials(store: Store) -> list[TrialResult]:
-    """Return the records of all finished trials of a store."""
-    records = (store.record(trial_id) for trial_id in store.ids())
+    """Return the records of all finished trials of a store that this version can read."""
+    records = []
+    for trial_id in store.ids():
+        with contextlib.suppress(StoreError):
+            records.append(store.record(trial_id))
     return [record for record in records if record is not None and record.status == "finished"]
 
 

@@ -5,6 +5,7 @@ Legend: I items, D embedding size, N items shown, K dimensions shown.
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterable, Mapping
 
 import numpy as np
@@ -26,15 +27,9 @@ SHOWN_DIMENSIONS = 64
 
 
 def t_sne(embedding_ID: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the plane coordinates of random items, by scikit-learn's t-SNE with its defaults, float32 [N, 2].
+    """Return the plane coordinates of random items, by scikit-learn's t-SNE with its defaults, float32 [N, 2]."""
+    from sklearn.manifold import TSNE  # type: ignore[import-untyped]
 
-    Raises:
-        InputError: scikit-learn is not installed.
-    """
-    try:
-        from sklearn.manifold import TSNE  # type: ignore[import-untyped]
-    except ImportError:
-        raise InputError("figure: t_sne needs scikit-learn; run `pip install scikit-learn`") from None
     items = len(embedding_ID)
     chosen_N = np.sort(np.random.default_rng(0).choice(items, min(SHOWN_ITEMS, items), replace=False))
     perplexity = min(30.0, (len(chosen_N) - 1) / 3)
@@ -50,11 +45,21 @@ def covariance(embedding_ID: NDArray[np.float32]) -> NDArray[np.float32]:
 _DRAWN = {"t_sne": t_sne, "covariance": covariance}
 
 
+def check_drawable(drawing: Drawing) -> None:
+    """Check that what a drawing needs is installed.
+
+    Raises:
+        InputError: scikit-learn is not.
+    """
+    if drawing == "t_sne" and importlib.util.find_spec("sklearn") is None:
+        raise InputError("figure: t_sne needs scikit-learn; run `pip install scikit-learn`")
+
+
 def project(schedule: Schedule, store: Store, known: Iterable[Projection]) -> list[Projection]:
     """Return a projection of each finished line's first seed; those that are known of the same trial are not redone.
 
     Raises:
-        InputError: a model has no item embeddings, or scikit-learn is not installed.
+        InputError: a model has no item embeddings.
         StoreError: the store cannot be read.
     """
     table = schedule.request.table
@@ -64,7 +69,7 @@ def project(schedule: Schedule, store: Store, known: Iterable[Projection]) -> li
         spec = line.repeats.get(table.seeds[0])
         if spec is None or spec.id not in line.results or line.results[spec.id].status == "failed":
             continue
-        place = line.dataset.name, line.row.name, "tuned" if line.searched is not None else "published"
+        place = line.dataset.name, line.row.name, line.selection
         if (place, spec.id) not in done:
             embedding_ID = _embedding(load_checkpoint(spec, store), line.row.name)
             done[place, spec.id] = Projection(*place, spec.id, _drawn(embedding_ID, table.drawing))

@@ -32,6 +32,7 @@ SCHEMA = pa.schema(
         ("status", pa.string()),
         ("error", pa.string()),
         ("parameters", pa.string()),
+        ("setup", pa.string()),
         ("metrics", pa.map_(pa.string(), pa.float64())),
         ("ranks", pa.list_(pa.int32())),
         ("data_hash", pa.string()),
@@ -58,7 +59,7 @@ SCHEMA = pa.schema(
         ("reliability", pa.struct([(name, pa.list_(pa.float64())) for name in ("predicted", "observed", "rows")])),
     ]
 )
-ADDED_LATER = {"environment": "", "curve": None, "reliability": None}
+ADDED_LATER = {"setup": "", "environment": "", "curve": None, "reliability": None}
 """Columns that older files lack, and what they hold there."""
 
 
@@ -67,11 +68,12 @@ class Measured:
     """A trial of a table.
 
     `metrics` are named as trials name them (`test/cold/auc`). `ranks` are the targets' 1-based ranks by test user,
-    None where the task ranks nothing. `parameters` is JSON text. Of a tuned row, `search_trials` is the size of its
-    study, `search_distinct` how many different parameters it tried, `space_hash` what it searched. Times are in
-    seconds. `environment` says where a trial ran whose times are what it measures; it is empty of all others.
-    `curve` is how the validation metric went, `reliability` how true probabilities were on the test rows, each of
-    tables that show it alone.
+    None where the task ranks nothing. `parameters` is JSON text; `setup` is the hash of these, of versions, threads and
+    all else that the seeds of a row have in common, empty of trials from before it was kept. Of a tuned row,
+    `search_trials` is the size of its study, `search_distinct` how many different parameters it tried, `space_hash`
+    what it searched. Times are in seconds. `environment` says where a trial ran whose times are what it measures; it is
+    empty of all others. `curve` is how the validation metric went, `reliability` how true probabilities were on the
+    test rows, each of tables that show it alone.
     """
 
     dataset: str
@@ -82,6 +84,7 @@ class Measured:
     status: Literal["finished", "failed"]
     error: str = ""
     parameters: str = "{}"
+    setup: str = ""
     metrics: dict[str, float] = field(default_factory=dict)
     ranks: tuple[int, ...] | None = None
     data_hash: str = ""
@@ -127,9 +130,15 @@ def read_measured(path: Path) -> list[Measured]:
 
 
 def merge_measured(old: Iterable[Measured], new: Iterable[Measured]) -> list[Measured]:
-    """Return all trials, a new one in place of an old one at the same place; nothing else is lost."""
+    """Return all trials, a new one in place of an old one at the same place; nothing else is lost.
+
+    A trial that finished stays when it has failed elsewhere, as where the memory was short.
+    """
     merged = {record.place: record for record in old}
-    merged.update({record.place: record for record in new})
+    for record in new:
+        before = merged.get(record.place)
+        if before is None or (before.trial_id, before.status, record.status) != (record.trial_id, "finished", "failed"):
+            merged[record.place] = record
     return [merged[place] for place in sorted(merged)]
 
 

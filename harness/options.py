@@ -51,7 +51,7 @@ def chosen_seeds(text: str | None, table: TableSpec) -> tuple[int, ...]:
     """Return the seeds of `0-4,7`; the table's without the option.
 
     Raises:
-        InputError: not a list of numbers and ranges, or a seed stands twice.
+        InputError: not a list of numbers and ranges, a seed stands twice, or the table does not have it.
     """
     if text is None:
         return table.seeds
@@ -61,7 +61,11 @@ def chosen_seeds(text: str | None, table: TableSpec) -> tuple[int, ...]:
         if match is None:
             raise InputError(f"--seeds {text!r}: expected numbers and ranges such as 0-4,7")
         first, last = int(match[1]), int(match[2] or match[1])
-        seeds += range(first, last + 1)
+        beyond = next((seed for seed in (first, last) if seed not in table.seeds), None)
+        if beyond is not None:
+            known = ", ".join(map(str, table.seeds))
+            raise InputError(f"--seeds {text!r}: the table has no seed {beyond}, but {known}; add it to its table.yaml")
+        seeds += (seed for seed in table.seeds if first <= seed <= last)
     if len(set(seeds)) < len(seeds) or not seeds:
         raise InputError(f"--seeds {text!r}: a seed stands twice, or a range runs backwards")
     return tuple(seeds)

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from harness.errors import StoreError
 from harness.specs import TrialSpec
 
 TRAINING_ROWS, OPTIMUM_AUC = "training_rows", "optimum_auc"
@@ -84,6 +85,7 @@ class TrialResult(Frozen):
 
         Raises:
             ValueError: the content is not a whole, undamaged record.
+            StoreError: it is one, of another version of this program.
         """
         try:
             document = json.loads(content)
@@ -92,16 +94,16 @@ class TrialResult(Frozen):
                 raise ValueError("the checksum does not fit")
             for curve in body["curves"].values():
                 curve["values"] = [math.nan if value is None else value for value in curve["values"]]
-            return cls.model_validate(body)
-        except (
-            json.JSONDecodeError,
-            KeyError,
-            TypeError,
-            AttributeError,
-            ValidationError,
-            UnicodeDecodeError,
-        ) as error:
+        except (json.JSONDecodeError, KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
             raise ValueError(f"not a whole record ({type(error).__name__})") from None
+        try:
+            return cls.model_validate(body)
+        except ValidationError as error:
+            where = ".".join(map(str, error.errors()[0]["loc"])) or "its id"
+            raise StoreError(
+                f"trial {body.get('id')}: another version of diffbench wrote its record ({where} does not fit); use "
+                "that version, or another store"
+            ) from None
 
 
 def _checksum(body: object) -> str:

@@ -69,6 +69,13 @@ class Line:
         return self.start.searched if self.start is not None and self.carries else self.study
 
     @property
+    def selection(self) -> Selection:
+        """How its parameters were chosen, tuned where a study chose those of what it starts from alone."""
+        if self.searched is not None:
+            return "tuned"
+        return self.start.selection if self.start is not None else "published"
+
+    @property
     def done(self) -> bool:
         """Whether nothing is left to do here."""
         if self.problem:

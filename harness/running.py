@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table as TextTable
 
+from harness.cluster import connected, machine
 from harness.datasets import catalog as datasets
+from harness.errors import StoreError
 from harness.estimate import known_trials, left, wall_seconds
+from harness.item_embeddings import check_drawable, project
 from harness.measured import Measured, read_measured, write_measured
+from harness.merging import merge_run
 from harness.places import Places
 from harness.progress import Progress, spoken
-from harness.projections import FILE, Projection, read_projections, write_projections
+from harness.projections import FILE, read_projections, write_projections
 from harness.schedule import Schedule
 from harness.store import Store
+from harness.sweep import run_here, run_sweep, slots_of
 from harness.table_specs import TableSpec, find_table
-from harness.tablerun import Options, TableRun, check_metrics, measured_trials, merged_groups, open_run, open_schedule
+from harness.tablerun import Options, TableRun, check_metrics, measured_trials, open_run, open_schedule
 from harness.tables import Table, build_table, read_published, to_markdown
 from harness.tables.counts import count
 from harness.trial import checkpoint_seconds
@@ -28,8 +33,10 @@ Say = Callable[[str], None]
 
 def run_table(
     options: Options, here: Places, say: Say, *, address: str | None, cpus: int | None, serial: bool
-) -> tuple[TableRun, int]:
-    """Run what is missing of a table and write what was measured; return it with the number of failures.
+) -> tuple[Table, int]:
+    """Run what is missing of a table and write what was measured; return the table with the number of failures.
+
+    The table is that of its folder, or shows the run's own trials where they do not belong into it.
 
     Raises:
         DiffbenchError: the table, its data, the store or the cluster cannot be used as asked.
@@ -39,8 +46,10 @@ def run_table(
         say(f"{name}: no data: {reason}")
     read_published(run.folder / "published.csv", run.spec)
     if run.spec.kind == "statistics":
-        keep(run, [count(dataset) for dataset in run.request.datasets.values()], here, say)
-        return run, 0
+        counted = [count(dataset) for dataset in run.request.datasets.values()]
+        return build(run.spec, run.folder, keep(run, counted, here, say), here), 0
+    if run.spec.kind == "projection":
+        check_drawable(run.spec.drawing)
     store = Store(here.store)
     store.check_writable()
     checkpoint_seconds(0)  # refused here once, not by every trial
@@ -48,13 +57,14 @@ def run_table(
         schedule = open_schedule(run, here)
         if any(part.trials for part in left(schedule, ())):
             _sweep(schedule, here, store, address=address, cpus=cpus, serial=serial)
-        projections = _projections(run, schedule, store)
-        keep(run, measured_trials(schedule, store), here, say, projections)
+        shown = keep(run, measured_trials(schedule, store), here, say)
+        if run.spec.kind == "projection" and not run.changed:
+            _keep_projections(run, schedule, store, here)
     problems = [f"{line.dataset.name}, {line.row.name}: {line.problem}" for line in schedule.lines if line.problem]
     for problem in problems:
         say(problem)
     failed = sum(result.status == "failed" for line in schedule.lines for result in line.results.values())
-    return run, failed + len(problems)
+    return build(run.spec, run.folder, shown, here), failed + len(problems)
 
 
 def plan_table(options: Options, here: Places, say: Say, *, cpus: int | None) -> TextTable:
@@ -68,7 +78,7 @@ def plan_table(options: Options, here: Places, say: Say, *, cpus: int | None) ->
     for part in parts:
         seconds = "not known yet" if part.seconds is None else spoken(part.seconds)
         table.add_row(part.dataset, part.row, part.purpose, str(part.trials), seconds if part.trials else "–")
-    slots = 1 if run.spec.alone else max(1, (cpus or os.cpu_count() or 1) // run.spec.threads)
+    slots = slots_of(schedule, machine(cpus)).trials
     total = wall_seconds(parts, slots)
     trials = sum(part.trials for part in parts)
     known = "known once a trial of each method has run" if total is None else f"about {spoken(total)}"
@@ -94,14 +104,6 @@ def open_table(name: str, here: Places) -> Table:
     return build(spec, folder, read_measured(folder / "measured.parquet"), here)
 
 
-def table_of_run(run: TableRun, here: Places) -> Table:
-    """Return the table after a run: its folder's, or the run's own trials when options changed the table."""
-    if not run.changed:
-        return open_table(run.name, here)
-    records = measured_trials(_refreshed(run, here), Store(here.store))
-    return build(run.spec, run.folder, records, here)
-
-
 def build(spec: TableSpec, folder: Path, measured: list[Measured], here: Places) -> Table:
     """Build a table from a spec, the published cells of its folder, and measured trials."""
     published = read_published(folder / "published.csv", spec)
@@ -111,55 +113,54 @@ def build(spec: TableSpec, folder: Path, measured: list[Measured], here: Places)
     return build_table(spec, published, measured, available, projections)
 
 
-def keep(
-    run: TableRun, records: list[Measured], here: Places, say: Say, projections: Sequence[Projection] = ()
-) -> None:
-    """Merge a run's trials into its table's folder and write the table anew; changed tables are only shown."""
+def keep(run: TableRun, records: list[Measured], here: Places, say: Say) -> list[Measured]:
+    """Merge a run's trials into its table's folder, write the table anew, and return what is to be shown of it.
+
+    Trials of a table that options change, and those that do not go with what the folder keeps, are only shown.
+    """
     if run.changed:
         say("options change the table: shown below, not kept in its folder")
-        return
+        return records
     path = run.folder / "measured.parquet"
-    merged, kept_old = merged_groups(read_measured(path), records, run.spec.seeds)
-    for line in kept_old:
+    merged = merge_run(read_measured(path), records, run.spec.seeds)
+    for line in merged.notes:
         say(line)
-    write_measured(path, merged)
-    if projections:
-        old = {one.place: one for one in read_projections(run.folder / FILE)}
-        write_projections(run.folder / FILE, (old | {one.place: one for one in projections}).values())
+    write_measured(path, merged.kept)
     write_shown(run.name, here)
+    return merged.shown
 
 
 def write_shown(name: str, here: Places) -> None:
-    """Write `table.md` and the pictures of a table from what its folder has; equal trials give equal files."""
+    """Write `table.md` and the pictures of a table from what its folder has; equal trials give equal files.
+
+    Raises:
+        StoreError: they cannot be written.
+    """
     from harness.figures import write_figures  # not above: a sweep starts earlier without matplotlib
 
     _, folder = find_table(name, here.results)
     table = open_table(name, here)
-    (folder / "table.md").write_text(to_markdown(table), encoding="utf-8")
-    write_figures(table, folder)
+    try:
+        (folder / "table.md").write_text(to_markdown(table), encoding="utf-8")
+        write_figures(table, folder)
+    except OSError as error:
+        reason = error.strerror or error
+        raise StoreError(f"{folder}: cannot be written ({reason}); what was measured is kept") from None
 
 
-def _projections(run: TableRun, schedule: Schedule, store: Store) -> list[Projection]:
-    if run.spec.kind != "projection" or run.changed:
-        return []
-    from harness.item_embeddings import project
-
-    return project(schedule, store, read_projections(run.folder / FILE))
-
-
-def _refreshed(run: TableRun, here: Places) -> Schedule:
-    schedule = open_schedule(run, here)
-    for _ in schedule.remaining():
-        pass  # takes in what the store has
-    return schedule
+def _keep_projections(run: TableRun, schedule: Schedule, store: Store, here: Places) -> None:
+    """Draw what the item embeddings of the kept trials show; those that are drawn already are not drawn again."""
+    drawn = {one.place: one for one in read_projections(run.folder / FILE)}
+    kept = {record.trial_id for record in read_measured(run.folder / "measured.parquet")}
+    new = project(schedule, store, drawn.values())
+    drawn |= {one.place: one for one in new if one.trial_id in kept}
+    write_projections(run.folder / FILE, drawn.values())
+    write_shown(run.name, here)
 
 
 def _sweep(
     schedule: Schedule, here: Places, store: Store, *, address: str | None, cpus: int | None, serial: bool
 ) -> None:
-    from harness.cluster import connected
-    from harness.sweep import run_here, run_sweep, slots_of
-
     table = schedule.request.table
     known = known_trials(store)
     console = Console(stderr=True)
@@ -168,8 +169,8 @@ def _sweep(
         with Progress(schedule, known, 1, console) as watch:
             run_here(schedule, here, watch)
         return
-    ahead = table.feed != "stream"
+    ahead = not schedule.streams
     with connected(address, cpus=cpus, checkout=here.checkout, imports_ahead=ahead) as capacity:
-        slots = float(slots_of(table, capacity).trials)
+        slots = float(slots_of(schedule, capacity).trials)
         with Progress(schedule, known, slots, console) as watch:
             run_sweep(schedule, here, capacity, watch)

@@ -53,6 +53,12 @@ class Schedule:
             self._check_parameters(line)
 
     @property
+    def streams(self) -> bool:
+        """Whether rows of one of its datasets reach trials as a stream."""
+        table, datasets = self.request.table, self.request.datasets.values()
+        return any(chosen_feed(table.feed, table.workers, dataset) == "stream" for dataset in datasets)
+
+    @property
     def done(self) -> bool:
         """Whether every study and repeat has its result."""
         return all(line.done for line in self.lines)

@@ -152,6 +152,16 @@ class TrialSpec(Strict):
                 del content[name]
         return _digest(content)[:20]
 
+    @property
+    def setup(self) -> str:
+        """The hash of all but the seeds, here and of what it starts from: what the seeds of a row have in common."""
+        return _digest(_without_seeds(self))[:20]
+
+
+def _without_seeds(spec: TrialSpec) -> dict[str, object]:
+    content = spec.model_dump(mode="json", exclude={"seed", "starts_from"})
+    return content | {"starts_from": _without_seeds(spec.starts_from) if spec.starts_from else None}
+
 
 def _digest(content: object) -> str:
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)

@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -48,6 +49,9 @@ class Store:
 
         A damaged one is set aside as `result.json.damaged`, so that the trial runs again; `with_files` counts a
         missing or damaged file of the trial as damage, too.
+
+        Raises:
+            StoreError: it is whole, but another version of this program wrote it.
         """
         content = self._read(trial_id, RECORD)
         if content is None:
@@ -86,7 +90,8 @@ class Store:
             self._write(result.id, RECORD, complete.to_json())
         except StoreError:
             with contextlib.suppress(StoreError):
-                self.remove(result.id)
+                if self._read(result.id, RECORD) is None:  # or another process has finished the same trial
+                    self.remove(result.id)
             raise
         return complete
 
@@ -182,8 +187,9 @@ class Store:
     def _write(self, trial_id: str, name: str, content: bytes) -> None:
         with self._reported(f"write {trial_id}/{name}"):
             self._files.create_dir(f"{self._root}/{trial_id}", recursive=True)
-            # Who reads a local store must not take a file for damaged while it is being written.
-            written = f"{name}.partial" if self.local else name
+            # Who reads a local store must not take a file for damaged while it is being written, and who writes the
+            # same file must not take this one away.
+            written = f"{name}.{uuid.uuid4().hex[:8]}.partial" if self.local else name
             with self._files.open_output_stream(f"{self._root}/{trial_id}/{written}", compression=None) as stream:
                 stream.write(content)
             if self.local:

@@ -21,7 +21,7 @@ from pydantic import TypeAdapter
 
 from harness.cluster import Capacity, Slots, check_fits, check_workers_fit, streamed_cpus
 from harness.datasets.prepared import open_prepared
-from harness.errors import StoreError
+from harness.errors import ClusterError, StoreError
 from harness.methods import MethodCatalog
 from harness.places import Places
 from harness.quick_imports import quick_imports
@@ -29,15 +29,16 @@ from harness.request import Job
 from harness.schedule import Schedule
 from harness.specs import TrialSpec
 from harness.store import Store
-from harness.table_specs import TableSpec
 from harness.trial import describe, failed_record, finish_trial
 
-# Set before ray.tune is imported: no result files of its own, no state saved twice, quick polling.
+# Set before ray.tune is imported: no result files of its own, no state saved twice, quick polling, and an interruption
+# that interrupts: Tune would end as if all had run.
 _TUNE_ENVIRONMENT = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_AUTO_CALLBACK_SYNCER": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000",
     "TUNE_WARN_THRESHOLD_S": "1000",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
 }
@@ -50,13 +51,13 @@ def run_sweep(schedule: Schedule, places: Places, capacity: Capacity, watch: Wat
     """Run everything that the schedule still wants.
 
     Raises:
-        ClusterError: a trial asks for more than any node has.
+        ClusterError: a trial asks for more than any node has, or the run was ended from outside.
         StoreError: the store could not be written; what was finished stays.
     """
     table = schedule.request.table
     check_fits(capacity, cpus=table.threads, gpus=table.gpus)
     check_workers_fit(capacity, table.workers, table.threads, table.gpus)
-    slots = slots_of(table, capacity)
+    slots = slots_of(schedule, capacity)
     os.environ.update({key: os.environ.get(key, value) for key, value in _TUNE_ENVIRONMENT.items()})
     # With fewer trials pending than slots, a slot stays empty: its actor never starts when others end often.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(slots.trials)
@@ -89,17 +90,20 @@ def run_sweep(schedule: Schedule, places: Places, capacity: Capacity, watch: Wat
         shutil.rmtree(scratch, ignore_errors=True)
     if searcher.problem:
         raise StoreError(searcher.problem)
+    if not schedule.done:
+        raise ClusterError("the run was ended before all its trials were; the same command goes on from there")
 
 
-def slots_of(table: TableSpec, capacity: Capacity) -> Slots:
-    """Return how many trials of a table run at a time, and the CPUs that each reserves.
+def slots_of(schedule: Schedule, capacity: Capacity) -> Slots:
+    """Return how many trials of a schedule run at a time, and the CPUs that each reserves.
 
     A trial that has to be alone takes a whole machine, one of the largest.
     """
+    table = schedule.request.table
     if table.alone:
         return Slots(1, capacity.node_cpus)
-    streamed = table.workers > 1 or table.feed == "stream"
-    trials = capacity.cpus // (streamed_cpus(table.workers, table.threads) if streamed else table.threads)
+    cpus = streamed_cpus(table.workers, table.threads) if schedule.streams else table.threads
+    trials = capacity.cpus // cpus
     if table.gpus:
         trials = min(trials, capacity.gpus // (table.workers * table.gpus))
     return Slots(max(1, int(trials)), table.threads)

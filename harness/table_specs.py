@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -145,6 +146,27 @@ class TableSpec(Strict):
     @classmethod
     def _distinct(cls, values: tuple[object, ...]) -> tuple[object, ...]:
         return _each_once(values)
+
+    @field_validator("tolerance")
+    @classmethod
+    def _tolerable(cls, values: dict[str, float | str]) -> dict[str, float | str]:
+        for name, value in values.items():
+            number = value.removesuffix("%") if isinstance(value, str) and value.endswith("%") else value
+            try:
+                fits = 0 <= float(number) < math.inf and (number is not value or not isinstance(value, str))
+            except ValueError:
+                fits = False
+            if not fits:
+                raise ValueError(f"{name}: {value!r} is neither a number nor like '10%'")
+        return values
+
+    @model_validator(mode="after")
+    def _tolerances_fit(self) -> TableSpec:
+        names = {part for metric in self.metrics for part in names_of(metric)}
+        for name in self.tolerance:
+            if name not in names:
+                raise ValueError(f"tolerance: {name!r} is no metric of the table{did_you_mean(name, names)}")
+        return self
 
     @model_validator(mode="after")
     def _keys_fit_the_kind(self) -> TableSpec:
@@ -349,6 +371,12 @@ def _check_pretraining(row: Row, where: str, kind: TableKind) -> None:
     _each_once(row.pretrained_on)
 
 
+def names_of(metric: str) -> tuple[str, ...]:
+    """Return what a metric may be called: `cold/auc` also `auc`, `recall@5` also `recall`."""
+    name = metric.rsplit("/", 1)[-1]
+    return metric, name, name.split("@")[0]
+
+
 def find_table(name: str, results: Path) -> tuple[TableSpec, Path]:
     """Read `results/<name>/table.yaml`; return it with its folder.
 
@@ -356,7 +384,7 @@ def find_table(name: str, results: Path) -> tuple[TableSpec, Path]:
         InputError: no such table, or it cannot be used as written.
     """
     folder = results / name
-    if not (folder / "table.yaml").is_file():
-        known = sorted(str(path.parent.relative_to(results)) for path in results.glob("*/*/table.yaml"))
+    known = sorted(str(path.parent.relative_to(results)) for path in results.glob("*/*/table.yaml"))
+    if name not in known:  # so that a table has one name, and a run writes nowhere else
         raise InputError(f"unknown table {name!r}{did_you_mean(name, known)}")
     return load_yaml(folder / "table.yaml", TableSpec), folder

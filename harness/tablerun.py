@@ -11,7 +11,7 @@ from harness.datasets import catalog as datasets
 from harness.datasets.large.synthesis.names import UNASKED_ROWS, GeneratedDataset
 from harness.datasets.prepared import PreparedDataset, open_prepared
 from harness.errors import DataError, InputError, did_you_mean
-from harness.measured import Measured, merge_measured
+from harness.measured import Measured
 from harness.methods import MethodCatalog
 from harness.metrics.calibration import diagram_of
 from harness.options import chosen_names, chosen_rows, chosen_seeds, with_overrides
@@ -177,12 +177,13 @@ def _measured(line: Line, seed: int, result: TrialResult, schedule: Schedule, st
     measured = Measured(
         dataset=line.dataset.name,
         row=line.row.name,
-        selection="tuned" if line.searched is not None else "published",
+        selection=line.selection,
         seed=seed,
         trial_id=result.id,
         status=result.status,
         error=result.error,
         parameters=json.dumps(line.parameters, sort_keys=True),
+        setup=result.spec.setup,
         metrics=result.metrics | (training_metrics(result, primary) if table.kind in _TRAINING else {}),
         ranks=None if ranks is None else tuple(ranks.tolist()),
         data_hash=result.spec.dataset_hash,
@@ -214,24 +215,3 @@ def _where(result: TrialResult) -> str:
     where = result.environment
     threads = f"{where.threads} thread{'s' if where.threads > 1 else ''}"
     return f"{where.processor}, {threads}, torch {where.torch}"
-
-
-def merged_groups(old: list[Measured], new: list[Measured], seeds: tuple[int, ...]) -> tuple[list[Measured], list[str]]:
-    """Merge new trials into a table's; return them with a line for each row that keeps its old ones.
-
-    Seeds of one row belong together: when the parameters differ from those measured before, the new trials take
-    over only when they have every seed of the table.
-    """
-    groups: dict[tuple[str, str, str], list[Measured]] = {}
-    for record in new:
-        groups.setdefault(record.place[:3], []).append(record)
-    accepted: list[Measured] = []
-    kept_old = []
-    for place, records in groups.items():
-        before = {record.parameters for record in old if record.place[:3] == place}
-        same = before <= {record.parameters for record in records}
-        if same or {record.seed for record in records} >= set(seeds):
-            accepted += records
-        else:
-            kept_old.append(f"{place[0]}, {place[1]} ({place[2]}): measured before with other parameters; kept")
-    return merge_measured(old, accepted), kept_old

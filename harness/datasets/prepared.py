@@ -133,7 +133,7 @@ def open_prepared(folder: Path) -> PreparedDataset:
     except FileNotFoundError:
         name = folder.name
         raise DataError(f"{name}: not prepared in {folder}; run `diffbench data prepare {name}`") from None
-    except (json.JSONDecodeError, ValidationError) as error:
-        reason = str(error).splitlines()[0]
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, ValidationError) as error:
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise DataError(f"{path}: not a schema ({reason}); delete {folder} and prepare it again") from None
     return PreparedDataset(folder, schema)

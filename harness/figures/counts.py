@@ -1,4 +1,4 @@
-"""What datasets count, on a logarithmic scale: ours beside the printed."""
+"""What datasets count, ours beside the printed: on a logarithmic scale, and averages from 0."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from matplotlib.patches import Patch
 
 from harness.figures.style import PALETTE, PRINTED, bare, titled, with_legend
 from harness.table_specs import COUNTED
+from harness.tables.counts import AVERAGE_LENGTH
 from harness.tables.model import SELECTIONS, Table
 
 PANEL_WIDTH, LINE_HEIGHT = 3.1, 0.42
@@ -22,14 +23,16 @@ def plot_counts(table: Table, datasets: Sequence[str] | None = None) -> Figure:
     size = (PANEL_WIDTH * len(metrics) + 0.8, LINE_HEIGHT * len(names) + 1.6)
     figure = Figure(figsize=size, facecolor="white", layout="constrained")
     for panel, metric in zip(figure.subplots(1, len(metrics), squeeze=False, sharey=True)[0], metrics, strict=True):
-        panel.set_xscale("log")
+        if metric != AVERAGE_LENGTH:
+            panel.set_xscale("log")
         for line, dataset in enumerate(names):
             cell = table.cell(dataset, COUNTED, metric)
             for measurement in (cell.measured[s] for s in SELECTIONS if s in cell.measured):
                 panel.barh(line, measurement.summary.mean, height=0.6, color=PALETTE[0], alpha=0.75)
             if cell.published:
                 panel.plot(cell.published.value, line, marker="D", markersize=7, color="none", markeredgecolor=PRINTED)
-        panel.set_xlim(left=100, right=4 * panel.get_xlim()[1])
+        right = panel.get_xlim()[1]
+        panel.set_xlim(*((0, right) if metric == AVERAGE_LENGTH else (min(100, right / 100), 4 * right)))
         panel.set_yticks(range(len(names)), names)
         panel.set_ylim(len(names) - 0.5, -0.5)
         panel.set_title(metric, fontsize="medium")

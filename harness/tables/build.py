@@ -56,9 +56,6 @@ def build_table(
         measured: our trials.
         available_datasets: datasets whose data is at hand; others without trials are shown as `no data`.
         projections: what a projection shows of our trials.
-
-    Raises:
-        InputError: a tolerance is neither a number nor a percentage.
     """
     trials = TableTrials(spec, measured)
     generated = {dataset for (dataset, _, _) in trials if _on_generated_data(trials, dataset)}
@@ -153,6 +150,7 @@ def _provenance(selection: str, group: Sequence[Measured]) -> Provenance:
         search_trials=max(trial.search_trials for trial in group),
         search_distinct=max(trial.search_distinct for trial in group),
         space_hash=max(trial.space_hash for trial in group),
+        setups=tuple(sorted({trial.setup for trial in group if trial.setup})),
         data_hashes=tuple(sorted({trial.data_hash for trial in group if trial.data_hash})),
         data_notes=tuple(sorted({trial.data_note for trial in group if trial.data_note})),
         environments=tuple(sorted({trial.environment for trial in group if trial.environment})),

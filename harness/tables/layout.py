@@ -202,6 +202,8 @@ def budget(run: Provenance) -> str:
     """Say how parameters were chosen."""
     if run.selection == "published":
         return "published parameters"
+    if not run.search_trials:
+        return "starts from tuned parameters"
     return f"{run.search_trials} trials, {run.search_distinct} distinct, space {run.space_hash}"
 
 
@@ -222,8 +224,8 @@ def _data_notes(table: Table, dataset: str) -> list[str]:
     texts = [f"Data: {data_hash[:12]}." for data_hash in _distinct(h for _, run in runs for h in run.data_hashes)]
     texts += [f"Data: {note}" for note in _distinct(note for _, run in runs for note in run.data_notes)]
     for name, run in runs:
-        if len(run.parameters) > 1 or len(run.data_hashes) > 1:
-            texts.append(f"{name}, {run.selection}: its seeds differ in parameters or data; run it again.")
+        if max(len(run.parameters), len(run.setups), len(run.data_hashes)) > 1:
+            texts.append(f"{name}, {run.selection}: its seeds differ in parameters, versions or data; run it again.")
         texts += [f"{name}, {run.selection}, seed {seed} failed: {error}" for seed, error in run.failures]
     texts += [f"Timed on: {where}." for where in _distinct(e for _, run in runs for e in run.environments)]
     for status in ("no data", "not run"):

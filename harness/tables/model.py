@@ -93,6 +93,7 @@ class Provenance:
     search_trials: int
     search_distinct: int
     space_hash: str
+    setups: tuple[str, ...]
     data_hashes: tuple[str, ...]
     data_notes: tuple[str, ...]
     environments: tuple[str, ...]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from harness import cli
-from harness.measured import read_measured
+from harness.measured import read_measured, write_measured
 from harness.store import RECORD
 from tests.harness.small_table import SEQUENCES, TABLE, SmallTable, small_cold_start, small_next_item
 
@@ -89,6 +90,26 @@ def test_changed_parameters_are_shown_and_not_kept(shell: Shell) -> None:
     assert "not kept" in error
     assert "size=2" in out
     assert not (shell.results / "measured.parquet").exists()
+
+
+def test_other_data_are_shown_and_not_kept(shell: Shell) -> None:
+    assert shell("run", TABLE, "--serial", "--published")[0] == 0
+    kept = read_measured(shell.results / "measured.parquet")
+    other = [replace(record, data_hash="0" * 64, metrics={"test/recall@5": 0.4321}) for record in kept]
+    write_measured(shell.results / "measured.parquet", other)
+    code, out, error = shell("run", TABLE, "--serial", "--published", "--seeds", "0")
+    assert code == 0
+    assert "the table's folder has 000000000000: shown below, not kept; delete the folder's measured.parquet" in error
+    assert "0.4321" not in out
+    assert read_measured(shell.results / "measured.parquet") == other
+    assert "0.4321" in (shell.results / "table.md").read_text()
+
+
+def test_a_table_has_one_name(shell: Shell) -> None:
+    for name in (f"{TABLE}/", f"./{TABLE}", str(shell.results), "../results/doubles/table1"):
+        code, _, error = shell("run", name, "--serial")
+        assert code == 2
+        assert "unknown table" in error
 
 
 def test_plan_counts_and_estimates(shell: Shell) -> None:

@@ -78,6 +78,19 @@ def test_killed_run_is_finished_by_the_same_command(undisturbed: Path, tmp_path:
     assert len(metrics[0]) == 2 * SEEDS
 
 
+def test_an_interruption_is_one_line_and_not_a_success(undisturbed: Path, tmp_path: Path) -> None:
+    environment = lay_out(tmp_path).environment
+    first = subprocess.Popen(COMMAND, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_for(lambda: len(finished(tmp_path)) >= 2, first, 120)
+    first.send_signal(signal.SIGINT)
+    out, error = first.communicate(timeout=120)
+    assert first.returncode == 130, error
+    assert "interrupted; what is finished stays, the same command goes on from there" in error
+    assert "Traceback" not in out + error
+    assert not (tmp_path / "results" / TABLE / "measured.parquet").exists()
+    assert set(finished(tmp_path)) < set(finished(undisturbed))
+
+
 def test_search_reads_validation_and_repeats_read_test(undisturbed: Path) -> None:
     store = Store(undisturbed / "runs")
     records = [store.record(trial_id) for trial_id in store.ids()]

@@ -13,7 +13,7 @@ TABLE = TableSpec(
     task="next_item",
     datasets=("small",),
     metrics=("recall@5",),
-    seeds=(0, 1, 2),
+    seeds=(0, 1, 2, 5, 7),
     rows=(Row(name="First", method="sasrec"), Row(name="Second", method="dreamrec"), Row(name="Third")),
 )
 
@@ -34,12 +34,19 @@ def test_rows_by_name_or_method() -> None:
         chosen_rows("sasrek", TABLE.rows)
 
 
-@pytest.mark.parametrize(("text", "seeds"), [("0-2,7", (0, 1, 2, 7)), ("5", (5,)), (None, (0, 1, 2))])
-def test_seeds(text: str | None, seeds: tuple[int, ...]) -> None:
+@pytest.mark.parametrize(("text", "seeds"), [("0-2,7", (0, 1, 2, 7)), ("5", (5,)), ("2-7", (2, 5, 7))])
+def test_seeds(text: str, seeds: tuple[int, ...]) -> None:
     assert chosen_seeds(text, TABLE) == seeds
+    assert chosen_seeds(None, TABLE) == TABLE.seeds
 
 
-@pytest.mark.parametrize("text", ["a", "3-1", "1,1", "", "-1", "0..4"])
+@pytest.mark.parametrize("text", ["0,3", "0-9999999999999", "5-6"])
+def test_a_seed_that_the_table_does_not_have_is_refused(text: str) -> None:
+    with pytest.raises(InputError, match=r"the table has no seed \d+, but 0, 1, 2, 5, 7; add it to its table\.yaml"):
+        chosen_seeds(text, TABLE)
+
+
+@pytest.mark.parametrize("text", ["a", "7-1", "1,1", "", "-1", "0..4"])
 def test_bad_seeds_are_one_line(text: str) -> None:
     with pytest.raises(InputError) as error:
         chosen_seeds(text, TABLE)

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from harness.record import Curve, Environment, TrialResult
+from harness.errors import StoreError
+from harness.record import Curve, Environment, TrialResult, _checksum
 from harness.specs import TrialSpec
 
 SPEC = TrialSpec(
@@ -104,6 +105,15 @@ def test_no_flipped_bit_changes_what_is_read() -> None:
 def test_other_content_is_no_record(content: bytes) -> None:
     with pytest.raises(ValueError, match=r"whole record|checksum"):
         TrialResult.from_json(content)
+
+
+def test_a_whole_record_of_another_version_is_told_from_damage() -> None:
+    document = json.loads(result().to_json())
+    document["result"]["energy_joules"] = 1.5
+    document["sha256"] = _checksum(document["result"])
+    message = rf"trial {SPEC.id}: another version .* \(energy_joules does not fit\); use that version"
+    with pytest.raises(StoreError, match=message):
+        TrialResult.from_json(json.dumps(document).encode())
 
 
 def test_a_changed_metric_is_found_although_it_is_valid_json() -> None:

@@ -249,6 +249,12 @@ def test_an_untuned_row_can_start_from_a_tuned_one(tmp_path: Path) -> None:
         *[("last_item", "repeat")] * 3,
         *[("sleeps", "repeat")] * 3,
     ]
+    assert [line.selection for line in schedule.lines] == ["tuned", "tuned"]
+    own = {"datasets": ["*"], "source": "chosen here", "parameters": {}}
+    table.add_method("sleeps", "tests.doubles:Sleeps", published=[own])
+    published = table.schedule(selection="published")
+    play(published, table.store)
+    assert [line.selection for line in published.lines] == ["published", "published"]
 
 
 def test_an_interrupted_chain_goes_on_at_any_point(tmp_path: Path) -> None:

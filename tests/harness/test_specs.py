@@ -74,6 +74,17 @@ def test_the_id_depends_on_what_the_start_is() -> None:
     assert len({TrialSpec(**SPEC | {"starts_from": start}).id for start in starts}) == 2
 
 
+def test_the_setup_is_all_but_the_seeds() -> None:
+    start = TrialSpec(**SPEC | {"method": "start"})
+    one = TrialSpec(**SPEC, starts_from=start)
+    other = TrialSpec(**SPEC | {"seed": 1}, starts_from=TrialSpec(**SPEC | {"method": "start", "seed": 2}))
+    assert one.id != other.id and one.setup == other.setup
+    for change in ({"versions": {"m": 2}}, {"threads": 2}, {"parameters": {}}, {"dataset_hash": "i"}):
+        assert TrialSpec(**SPEC | change).setup != TrialSpec(**SPEC).setup
+        elsewhere = TrialSpec(**SPEC, starts_from=TrialSpec(**SPEC | {"method": "start"} | change))
+        assert elsewhere.setup != one.setup
+
+
 def test_the_id_does_not_depend_on_the_order_of_keys() -> None:
     backwards = dict(reversed(SPEC.items()))
     for key in ("parameters", "versions"):
@@ -197,6 +208,11 @@ def test_ranges_of_integers_and_of_floats() -> None:
         ({"kind": "timing", "baseline": "A"}, "baseline: a table of kind timing has none"),
         ({"kind": "statistics"}, "task: a table of kind statistics has none; remove it"),
         ({"metrics": ["Recall 5"]}, "match pattern"),
+        ({"tolerance": {"recal": 0.001}}, r"tolerance: 'recal' is no metric of the table; did you mean 'recall'\?"),
+        ({"tolerance": {"recall": "ten"}}, "recall: 'ten' is neither a number nor like '10%'"),
+        ({"tolerance": {"recall": "0.1"}}, "recall: '0.1' is neither a number nor like '10%'"),
+        ({"tolerance": {"recall@5": -0.1}}, "recall@5: -0.1 is neither a number nor like '10%'"),
+        ({"tolerance": {"recall@5": "nan%"}}, "recall@5: 'nan%' is neither a number nor like '10%'"),
     ],
 )
 def test_tables_that_cannot_be_meant(keys: dict[str, Any], message: str) -> None:

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ import pytest
 from pyarrow import fs
 
 from harness.errors import StoreError
+from harness.estimate import known_trials
+from harness.record import _checksum
 from harness.store import RECORD, Store
 from tests.harness.store_example import Flaky, result
 
@@ -119,6 +122,41 @@ def test_a_damaged_record_is_set_aside_and_can_be_written_again(kind: str, store
     assert store.unfinished() == [written.id]
     store.write(result(), {})
     assert store.record(written.id) == written
+
+
+def test_a_record_of_another_version_is_left_where_it_is(store: Store, tmp_path: Path) -> None:
+    written = store.write(result(), {})
+    path = tmp_path / "runs" / written.id / RECORD
+    document = json.loads(path.read_bytes())
+    document["result"]["energy_joules"] = 1.5
+    document["sha256"] = _checksum(document["result"])
+    path.write_text(json.dumps(document))
+    with pytest.raises(StoreError, match="another version of diffbench wrote its record"):
+        store.record(written.id)
+    kept = store.write(result(1), {})
+    assert known_trials(store) == [kept]
+    assert json.loads(path.read_bytes()) == document
+
+
+def test_who_fails_to_write_takes_no_finished_trial_away(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = store.write(result(), {})
+    late = Store(tmp_path / "runs")
+    monkeypatch.setattr(late, "_files", Flaky(late._files, f"{written.id}/{RECORD}", errno.EIO))
+    with pytest.raises(StoreError, match="Input/output error"):
+        late.write(result(), {})
+    assert store.record(written.id) == written
+
+
+def test_many_who_write_one_trial_leave_it_whole(tmp_path: Path) -> None:
+    stores = [Store(tmp_path / "runs") for _ in range(4)]
+    with ThreadPoolExecutor(len(stores)) as threads:
+        for number in range(50):
+            trial = result(number)
+            for written in threads.map(lambda store, trial=trial: store.write(trial, {"a": b"1"}), stores):
+                assert stores[0].record(written.id, with_files=True) == written
+    assert not list((tmp_path / "runs").glob("*/*.partial"))
 
 
 def test_damage_is_found_in_any_kind_of_store(any_store: Store) -> None:

@@ -11,10 +11,12 @@ import pytest
 from harness.cluster import Capacity, Slots, check_workers_fit
 from harness.errors import ClusterError
 from harness.measured import Measured, read_measured
+from harness.request import Request
+from harness.schedule import Schedule
 from harness.sweep import slots_of
 from harness.tune_search import KILLED
 from tests.doubles import SPARE
-from tests.harness.small_table import TABLE, SmallTable, small_next_item
+from tests.harness.small_table import TABLE, SmallTable, small_cold_start, small_next_item
 
 pytestmark = pytest.mark.starts_ray
 
@@ -39,6 +41,12 @@ def run(small: SmallTable, *arguments: str, spare: bool = False) -> subprocess.C
     environment = small.environment | ({SPARE: "yes"} if spare else {})
     command = [*COMMAND, *arguments]
     return subprocess.run(command, check=False, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def schedule_with(small: SmallTable, **changes: object) -> Schedule:
+    datasets = {small.dataset_name: small.dataset}
+    table = small.spec.model_copy(update=changes)
+    return Schedule(Request(table, datasets, (), table.seeds, "tuned"), small.catalog, small.store)
 
 
 def by_row(small: SmallTable) -> dict[str, list[Measured]]:
@@ -97,16 +105,27 @@ def test_a_finished_table_starts_no_ray(small: SmallTable) -> None:
 
 def test_trials_share_the_cluster_unless_each_is_to_be_alone(small: SmallTable) -> None:
     capacity = Capacity(node_cpus=8, node_gpus=0, cpus=20, gpus=0)
-    assert slots_of(small.spec, capacity) == Slots(20, 1)
-    assert slots_of(small.spec.model_copy(update={"threads": 3}), capacity) == Slots(6, 3)
-    assert slots_of(small.spec.model_copy(update={"threads": 8, "kind": "timing"}), capacity) == Slots(1, 8)
+    assert slots_of(schedule_with(small), capacity) == Slots(20, 1)
+    assert slots_of(schedule_with(small, threads=3), capacity) == Slots(6, 3)
+    assert slots_of(schedule_with(small, threads=8, kind="timing"), capacity) == Slots(1, 8)
 
 
-def test_gpus_limit_the_trials_that_run_at_a_time(small: SmallTable) -> None:
+def test_streamed_trials_take_a_cpu_more_than_their_workers_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    capacity = Capacity(node_cpus=8, node_gpus=0, cpus=20, gpus=0)
+    small = small_cold_start(tmp_path)
+    assert slots_of(schedule_with(small), capacity) == Slots(20, 1)
+    assert slots_of(schedule_with(small, workers=2, threads=2), capacity) == Slots(4, 2)
+    assert slots_of(schedule_with(small, feed="stream"), capacity) == Slots(10, 1)
+    monkeypatch.setattr("harness.feeds.RESIDENT_BYTES", 1000)  # so that `auto` streams
+    assert slots_of(schedule_with(small), capacity) == Slots(10, 1)
+
+
+def test_gpus_limit_the_trials_that_run_at_a_time(small: SmallTable, tmp_path: Path) -> None:
     capacity = Capacity(node_cpus=8, node_gpus=2, cpus=20, gpus=3)
-    quarter = small.spec.model_copy(update={"gpus": 0.25, "threads": 1})
-    assert slots_of(quarter, capacity) == Slots(12, 1)
-    assert slots_of(quarter.model_copy(update={"gpus": 1, "workers": 2}), capacity) == Slots(1, 1)
+    assert slots_of(schedule_with(small, gpus=0.25), capacity) == Slots(12, 1)
+    assert slots_of(schedule_with(small_cold_start(tmp_path), gpus=1, workers=2), capacity) == Slots(1, 1)
     check_workers_fit(capacity, workers=3, threads=1, gpus=1)
     with pytest.raises(ClusterError, match="4 workers with 1 GPUs each ask for 4 GPUs, the cluster has 3; set workers"):
         check_workers_fit(capacity, workers=4, threads=1, gpus=1)

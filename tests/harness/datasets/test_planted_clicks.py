@@ -138,8 +138,30 @@ def test_what_cannot_be_generated_is_one_line(tmp_path: Path) -> None:
     for world in (5, 30_000):
         with pytest.raises(InputError, match=f"--world {world}: from 10,000 to the number of rows, 20,000"):
             synthesize("taobao", tmp_path, silent, rows=20_000, world_rows=world)
+    (tmp_path / "raw_sample.csv").write_text("user,time_stamp\n")
+    with pytest.raises(DataError, match=r"raw_sample\.csv: may be official, as synthetic\.json is not beside it"):
+        synthesize("taobao", tmp_path, silent, rows=20_000)
+    assert (tmp_path / "raw_sample.csv").read_text() == "user,time_stamp\n"
     (tmp_path / "synthetic.json").write_text("[]")
     with pytest.raises(DataError, match="synthesize the files again"):
+        read_synthetic(tmp_path)
+
+
+def test_files_that_were_replaced_in_part_are_known_to_be_unfinished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def replace(path: Path, target: Path) -> Path:
+        if target.name == "user_profile.csv":
+            raise OSError(28, "No space left on device")
+        return original(path, target)
+
+    original = Path.replace
+    with ray_for_data(None, 100 << 20):
+        synthesize("taobao", tmp_path, silent, rows=20_000, seed=1)
+        monkeypatch.setattr(Path, "replace", replace)
+        with pytest.raises(DataError, match="No space left on device"):
+            synthesize("taobao", tmp_path, silent, rows=20_000, seed=2)
+    with pytest.raises(DataError, match=r"synthetic\.json: cannot be used \(unfinished\); synthesize the files again"):
         read_synthetic(tmp_path)
 
 

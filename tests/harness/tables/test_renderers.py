@@ -71,7 +71,7 @@ def test_published_parameters_are_called_so():
 def test_seeds_of_different_parameters_are_called_out():
     trials = [trial("DeepFM", 0, 0.7), trial("DeepFM", 1, 0.7, parameters='{"rho": 1}')]
     text = to_markdown(build_table(cold_start_spec(), {}, trials))
-    assert "DeepFM, tuned: its seeds differ in parameters or data; run it again." in text
+    assert "DeepFM, tuned: its seeds differ in parameters, versions or data; run it again." in text
 
 
 def test_an_unstable_cell_is_marked():

@@ -62,25 +62,42 @@ def write_synthetic(
 
     Raises:
         InputError: too few rows, or a world of too few or of more than these.
-        DataError: the folder cannot be written; nothing is left behind.
+        DataError: the folder has such files that are not known to be generated, or cannot be written; then they are
+            known to be unfinished, and nothing takes them for official ones.
     """
     if rows < LEAST_ROWS:
         raise InputError(f"--rows {rows}: at least {LEAST_ROWS:,}")
     if not LEAST_ROWS <= world_rows <= rows:
         raise InputError(f"--world {world_rows}: from {LEAST_ROWS:,} to the number of rows, {rows:,}")
+    _check_not_official(folder, {synthesis.row_file, *synthesis.headers})
     partial = folder / f".{uuid.uuid4().hex[:8]}.partial"
     try:
         partial.mkdir(parents=True)
-        (folder / SYNTHETIC).unlink(missing_ok=True)
         about = _write(partial, name, synthesis, rows, seed, say, world_rows)
-        for path in sorted(partial.iterdir()):
+        files = sorted(partial.iterdir())
+        _check_not_official(folder, {path.name for path in files})
+        _tell(folder, {"unfinished": True})
+        for path in files:
             path.replace(folder / path.name)
-        (folder / SYNTHETIC).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+        _tell(folder, about)
     except OSError as error:
-        raise DataError(f"{folder}: cannot be written ({error.strerror or error}); nothing was kept") from None
+        raise DataError(f"{folder}: cannot be written ({error.strerror or error}); nothing new was kept") from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return about
+
+
+def _check_not_official(folder: Path, names: set[str]) -> None:
+    present = sorted(name for name in names if (folder / name).exists())
+    if present and not (folder / SYNTHETIC).exists():
+        raise DataError(f"{folder / present[0]}: may be official, as {SYNTHETIC} is not beside it; take another folder")
+
+
+def _tell(folder: Path, about: dict[str, Any]) -> None:
+    """Say what the files are, in place of what was said before."""
+    partial = folder / f".{uuid.uuid4().hex[:8]}.{SYNTHETIC}"
+    partial.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+    partial.replace(folder / SYNTHETIC)
 
 
 def chunk_bytes(lines: RowWriter, world: World, first: int, after: int) -> list[Any]:

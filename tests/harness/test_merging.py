@@ -1,0 +1,110 @@
+from dataclasses import replace
+
+from harness.measured import Measured
+from harness.merging import merge_run
+
+SEEDS = (0, 1, 2)
+
+
+def trial(row="SASRec", seed=0, **changes):
+    values = {
+        "dataset": "amazon-beauty",
+        "selection": "tuned",
+        "trial_id": f"{row}-{seed}",
+        "status": "finished",
+        "parameters": '{"learning_rate": 0.001}',
+        "data_hash": "cfd5b4f14ea9" + "0" * 52,
+    }
+    return Measured(row=row, seed=seed, **(values | changes))
+
+
+OLD = [trial(row, seed) for row in ("GRU4Rec", "SASRec") for seed in SEEDS]
+
+
+def test_missing_seeds_join_the_kept_ones():
+    merged = merge_run(OLD[:4], OLD[4:], SEEDS)
+    assert merged.kept == merged.shown == OLD
+    assert merged.notes == []
+
+
+def test_equal_parameters_on_equal_data_replace_a_trial_alone():
+    again = trial(seed=1, trial_id="again", code_hash="new")
+    merged = merge_run(OLD, [again], SEEDS)
+    assert merged.kept == merged.shown == [*OLD[:4], again, OLD[5]]
+
+
+def test_other_parameters_need_every_seed():
+    other = [trial(seed=seed, parameters='{"learning_rate": 0.01}') for seed in SEEDS]
+    part = merge_run(OLD, other[:2], SEEDS)
+    assert part.kept == OLD
+    assert part.shown == [*OLD[:3], *other[:2]]
+    assert part.notes == [
+        "amazon-beauty, SASRec (tuned): measured before with other parameters: shown below, not kept; run all seeds to "
+        "replace it"
+    ]
+    whole = merge_run(OLD, other, SEEDS)
+    assert whole.kept == whole.shown == [*OLD[:3], *other]
+    assert whole.notes == []
+
+
+def test_another_version_needs_every_seed():
+    before = [replace(record, setup="version 1") for record in OLD]
+    after = [replace(record, setup="version 2") for record in before[3:]]
+    part = merge_run(before, after[:1], SEEDS)
+    assert part.kept == before
+    assert part.shown == [*before[:3], after[0]]
+    assert part.notes == [
+        "amazon-beauty, SASRec (tuned): measured before with other versions or settings: shown below, not kept; run "
+        "all seeds to replace it"
+    ]
+    assert merge_run(before, after, SEEDS).kept == [*before[:3], *after]
+
+
+def test_trials_from_before_setups_were_kept_go_by_their_parameters():
+    again = replace(OLD[3], setup="version 1")
+    assert merge_run(OLD, [again], SEEDS).kept == [*OLD[:3], again, *OLD[4:]]
+
+
+def test_a_failure_elsewhere_erases_no_finished_trial():
+    failed = replace(OLD[3], status="failed", error="killed")
+    assert merge_run(OLD, [failed], SEEDS).kept == OLD
+    assert merge_run([failed], OLD, SEEDS).kept == OLD
+    other = replace(failed, trial_id="of another version")
+    assert merge_run(OLD, [other], SEEDS).kept == [*OLD[:3], other, *OLD[4:]]
+
+
+def test_seeds_that_the_table_has_no_more_are_no_hindrance():
+    stray = trial(seed=7, parameters="{}")
+    again = trial(seed=1, trial_id="again")
+    assert merge_run([*OLD, stray], [again], SEEDS).kept == [*OLD[:4], again, OLD[5], stray]
+
+
+def test_other_data_do_not_stand_beside_the_kept_ones():
+    # All seeds of a row are not enough: its differences are taken to rows on the old data.
+    other = [trial(seed=seed, data_hash="0" * 64) for seed in SEEDS]
+    merged = merge_run(OLD, other, SEEDS)
+    assert merged.kept == OLD
+    assert merged.shown == other
+    assert merged.notes == [
+        "amazon-beauty: data 000000000000, the table's folder has cfd5b4f14ea9: shown below, not kept; delete the "
+        "folder's measured.parquet to begin it anew"
+    ]
+
+
+def test_other_data_take_over_when_they_cover_all_that_is_kept():
+    other = [trial(row, seed, data_hash="0" * 64) for row in ("GRU4Rec", "SASRec") for seed in SEEDS]
+    merged = merge_run(OLD, other, SEEDS)
+    assert merged.kept == merged.shown == other
+
+
+def test_other_datasets_are_kept_whatever_becomes_of_one():
+    toys = [trial(seed=seed, dataset="amazon-toys") for seed in SEEDS]
+    other = trial(data_hash="0" * 64)
+    merged = merge_run(OLD, [other, *toys], SEEDS)
+    assert merged.kept == [*OLD, *toys]
+    assert merged.shown == [other, *toys]
+
+
+def test_a_run_without_results_changes_nothing():
+    merged = merge_run(OLD, [], SEEDS)
+    assert merged.kept == merged.shown == OLD
