@@ -10,9 +10,11 @@ from table_example import (
     trial,
 )
 
-from harness.figures import figure_name, plot, plot_curve, plot_seeds, plot_stages, svg, write_figures
+from harness.figures import figure_name, plot, plot_counts, plot_curve, plot_seeds, plot_stages, svg, write_figures
 from harness.figures.style import titled, with_legend
+from harness.measured import Measured
 from harness.metrics.calibration import Reliability
+from harness.table_specs import COUNTED, TableSpec
 from harness.tables import build_table
 
 
@@ -223,3 +225,20 @@ def test_reliability_is_drawn_for_every_seed_beside_the_diagonal():
     assert drawn == [[[0.1, 0.2], [0.4, 0.4], [0.9, 0.7]]] * 2
     assert [bool(panel.get_xlabel()) for panel in panels] == [False, False, True, True, True]
     assert "nothing measured" in plot(build_table(spec, {}, [])).texts[0].get_text()
+
+
+def test_counts_are_bars_that_show_and_averages_start_from_nothing():
+    keys = {"kind": "statistics", "datasets": ["one", "other"], "metrics": ["users", "average_length"]}
+    spec = TableSpec(title="Sizes", paper="none", **keys)
+    sizes = {"one": (35_598.0, 8.32), "other": (901.0, 7.17)}
+    counted = [
+        Measured(name, COUNTED, "published", 0, name, "finished", metrics={"test/users": u, "test/average_length": a})
+        for name, (u, a) in sizes.items()
+    ]
+    users, lengths = plot_counts(build_table(spec, {}, counted)).axes[:2]
+    assert users.get_xscale() == "log" and lengths.get_xscale() == "linear"
+    assert lengths.get_xlim()[0] == 0
+    for panel, position in ((users, 0), (lengths, 1)):
+        left, right = panel.get_xlim()
+        assert [bar.get_width() for bar in panel.patches] == [size[position] for size in sizes.values()]
+        assert all(left < bar.get_width() < right for bar in panel.patches)
