@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import shlex
 import sys
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ import yaml
 
 from harness import cli
 from harness.datasets import catalog
+from harness.options import chosen_rows, chosen_seeds
 from harness.table_specs import find_table
 
 ROOT = Path(__file__).parent.parent
@@ -21,6 +24,16 @@ YAML = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", READ
 LINES = [line.split("#")[0].strip() for block in BLOCKS for line in block.splitlines()]
 INLINE = re.findall(r"`(diffbench [^`]+)`", README)
 COMMANDS = [line for line in [*LINES, *INLINE] if line.startswith("diffbench ")]
+RESULTS = sorted((ROOT / "results").glob("*/README.md"))
+RUNS = sorted(
+    {line for line in LINES if line.startswith("diffbench run ")}
+    | {
+        " ".join(command.split())
+        for path in [ROOT / "README.md", *RESULTS]
+        for command in re.findall(r"`(diffbench\s+run\s+[^`]+/[^`]+)`", path.read_text(encoding="utf-8"))
+    }
+)
+"""What the documents say to run, of the results' too."""
 
 
 def test_there_are_commands() -> None:
@@ -42,6 +55,23 @@ def test_command_and_its_options_exist(
     printed = capsys.readouterr().out
     for option in re.findall(r"--[a-z-]+", command):
         assert option in printed
+
+
+@pytest.mark.parametrize("command", RUNS)
+def test_what_a_run_asks_of_its_table_exists(command: str) -> None:
+    table, *options = shlex.split(command)[2:]
+    spec, _ = find_table(table, ROOT / "results")
+    given = dict(pairwise(options))
+    assert chosen_rows(given.get("--methods"), spec.rows)
+    assert chosen_seeds(given.get("--seeds"), spec)
+    for name in filter(None, given.get("--datasets", "").split(",")):
+        assert catalog.find(name).name == name
+
+
+@pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.parent.name)
+def test_benchmarks_that_results_name_exist(path: Path) -> None:
+    for name in re.findall(r"tests[./]benchmarks[./](\w+)", path.read_text(encoding="utf-8")):
+        assert (ROOT / "tests" / "benchmarks" / f"{name}.py").is_file()
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """Times of next-item training and evaluation on Amazon Beauty.
 
-Run as `python -m tests.benchmarks.bench_next_item <data root> [threads [size]]`; raw files come from $DIFFBENCH_DATA.
+Run as `python -m tests.benchmarks.bench_next_item [data root [threads [size]]]`; raw files come from $DIFFBENCH_DATA.
 The baselines at size 64, and PreferDiff at the given size, 3072 unless told, are timed against their plain forms on a
 few batches, in turns, and the median batch is multiplied with the batches of an epoch.
 """
@@ -19,6 +19,7 @@ from harness.datasets.catalog import prepare
 from harness.datasets.prepared import PreparedDataset
 from harness.feed import open_sequences
 from harness.metrics.ranking import ranks, recall_at
+from harness.places import places
 from harness.tasks.next_item import NextItemSettings
 from tests.trainables.next_item.plain_baselines import PlainBERT4Rec, PlainGRU4Rec, PlainSASRec
 from tests.trainables.next_item.plain_preferdiff import PlainPreferDiff
@@ -199,4 +200,4 @@ def main(data_root: Path, threads: int = 2, size: int = 3072) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), *(int(argument) for argument in sys.argv[2:]))
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else places().data, *(int(argument) for argument in sys.argv[2:]))
