@@ -1,6 +1,7 @@
 """DiffRec (Wang et al. 2023) as PreferDiff's Table 1 compares with it.
 
-Legend: B rows of a batch, L positions, I items, D size of the hidden layer, T diffusion steps, F time features.
+Legend: B rows of a batch, L positions, I items, D size of the hidden layer, T diffusion steps, F time features,
+H = F / 2 wavelengths.
 """
 
 from __future__ import annotations
@@ -23,11 +24,16 @@ RECENT = 10
 
 TIME_FEATURES = 10
 
+RELEASED_FIRST_VARIANCE = 1e-5
+"""β_1 of the authors' program, whatever its schedule."""
+
 
 def linear_noise_variances(steps: int, scale: float, first: float = 1e-4, last: float = 0.02) -> Tensor:
     """Return β_1 … β_T for which 1 − ᾱ_t rises evenly from scale · first to scale · last, float64 [T].
 
-    Source: Wang et al. 2023, eq. 4, with the bounds of the authors' program.
+    The bounds are the defaults of the authors' program; it takes others on each of the datasets that it comes with.
+
+    Source: Wang et al. 2023, eq. 4.
 
     Raises:
         ValueError: a single step, or noise that would reach the whole variance.
@@ -36,6 +42,18 @@ def linear_noise_variances(steps: int, scale: float, first: float = 1e-4, last: 
         raise ValueError(f"DiffRec: {steps} steps of scale {scale}; use at least 2 steps, and a scale below {1 / last}")
     kept_T = 1 - scale * torch.linspace(first, last, steps, dtype=torch.float64)
     return 1 - kept_T / torch.cat([kept_T.new_ones(1), kept_T[:-1]])
+
+
+def features_from_zero(times: int, size: int) -> Tensor:
+    """Return cosine and sine features of t − 1 for the times t = 0 … times − 1, float32 [times, F]; F is even.
+
+    Nothing is restored at time 0, whose row is there so that row t is time t's.
+
+    Source: the program of Wang et al. 2023, with wavelengths 10000^(i / H).
+    """
+    frequency_H = 10000 ** (-torch.arange(size // 2) / (size // 2))
+    angle_TH = (torch.arange(times) - 1)[:, None] * frequency_H
+    return torch.cat([angle_TH.cos(), angle_TH.sin()], dim=1)
 
 
 class DiffRec(AdamWTrained):
@@ -62,10 +80,18 @@ class DiffRec(AdamWTrained):
         first_weight: T-DiffRec's weight of a row's oldest item; they rise evenly to 1 at the newest. 1 is DiffRec.
         weighting: of the steps' losses: `elbo` as the bound has it, `none` all alike.
         taken: `excluded` ranks the history's items last, as the authors evaluate; `ranked` leaves them where they are.
+        variant: `released` follows the authors' program (github.com/YiyanXu/DiffRec, folder DiffRec), which PreferDiff
+            took over, in four things. β_1 is 1e-5, whatever T and s; a step's weight is the whole fall of the
+            signal-to-noise ratio, not half of it; the time layers see t − 1 with the program's wavelengths
+            (`features_from_zero`); and they start as the other layers do, near 0.
 
     The other parameters are as in `AdamWTrained`.
 
-    Source: Wang et al. 2023, §3 (eq. 3–13), §3.4 (T-DiffRec); PreferDiff D.3 and Table 11.
+    Both variants draw times by their losses, weight the first step by 1 and leave rows as they are. So does the
+    program, which can divide rows by their norm, but by default does not. In it dropout falls on rows with their noise,
+    the hidden layer has 1,000 dimensions, and T-DiffRec gives a row's only item the oldest's weight, here the newest's.
+
+    Source: Wang et al. 2023, §3 (eq. 3–13), §3.4 (T-DiffRec); PreferDiff D.3 and Table 11; the authors' program.
 
     Raises:
         ValueError: see `linear_noise_variances`; more sampling steps than steps.
@@ -84,6 +110,7 @@ class DiffRec(AdamWTrained):
         first_weight: NonNegativeFloat = 1.0,
         weighting: Literal["elbo", "none"] = "elbo",
         taken: Literal["excluded", "ranked"] = "excluded",
+        variant: Literal["paper", "released"] = "paper",
         **shared: Any,
     ) -> None:
         super().__init__(**shared)
@@ -99,13 +126,26 @@ class DiffRec(AdamWTrained):
         self.time_layers = nn.Sequential(nn.Linear(TIME_FEATURES, TIME_FEATURES), nn.Linear(TIME_FEATURES, size))
         self.last_ID = nn.Parameter(torch.randn(items, size) * (2 / (items + size)) ** 0.5)
         self.bias_I = nn.Parameter(torch.randn(items) * 0.001)
-        self.diffusion = GaussianDiffusion(linear_noise_variances(diffusion_steps, noise_scale))
+        released = variant == "released"
+        beta_T = linear_noise_variances(diffusion_steps, noise_scale)
+        if released:
+            beta_T[0] = RELEASED_FIRST_VARIANCE
+            self._start_time_layers(deviation)
+        self.diffusion = GaussianDiffusion(beta_T)
         self.weight_T: Tensor
-        weight_T = elbo_weights(self.diffusion) if weighting == "elbo" else torch.ones(diffusion_steps)
+        elbo_T = elbo_weights(self.diffusion, of_fall=1.0 if released else 0.5)
+        weight_T = elbo_T if weighting == "elbo" else torch.ones(diffusion_steps)
         self.register_buffer("weight_T", weight_T, persistent=False)
         self.times = ImportantTimes(diffusion_steps)
         self.sinusoidal: Tensor
-        self.register_buffer("sinusoidal", sinusoidal_features(diffusion_steps + 1, TIME_FEATURES), persistent=False)
+        features = features_from_zero if released else sinusoidal_features
+        self.register_buffer("sinusoidal", features(diffusion_steps + 1, TIME_FEATURES), persistent=False)
+
+    def _start_time_layers(self, deviation: float) -> None:
+        """Draw the time layers as the program does: it has the second as a part of the layer that meets the items."""
+        deviations = ((1 / TIME_FEATURES) ** 0.5, 0.001, deviation, 0.001)
+        for parameter, own in zip(self.time_layers.parameters(), deviations, strict=True):
+            nn.init.normal_(parameter, std=own)
 
     def loss(self, batch: SequenceBatch) -> Tensor:
         """Return the weighted squared error of x̂_0, averaged over rows and items, in expectation over t (eq. 9–12)."""
@@ -191,15 +231,15 @@ class DiffRec(AdamWTrained):
         return hidden_BD
 
 
-def elbo_weights(diffusion: GaussianDiffusion) -> Tensor:
+def elbo_weights(diffusion: GaussianDiffusion, of_fall: float = 0.5) -> Tensor:
     """Return the weights of the steps' squared errors in the bound, float32 [T].
 
-    1 for t = 1, else half the fall of the signal-to-noise ratio, ½ (ᾱ_{t−1}/(1−ᾱ_{t−1}) − ᾱ_t/(1−ᾱ_t)).
+    1 for t = 1, else this share of the fall of the signal-to-noise ratio, ᾱ_{t−1}/(1−ᾱ_{t−1}) − ᾱ_t/(1−ᾱ_t).
 
-    Source: Wang et al. 2023, eq. 9 and 11.
+    Source: Wang et al. 2023, eq. 9 and 11, where the share is ½.
     """
     ratio = [kept / (1 - kept) for kept in diffusion.alpha_bar[1:]]
-    return torch.tensor([1.0, *((before - after) / 2 for before, after in pairwise(ratio))])
+    return torch.tensor([1.0, *(of_fall * (before - after) for before, after in pairwise(ratio))])
 
 
 class ImportantTimes(nn.Module):

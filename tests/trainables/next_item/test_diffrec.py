@@ -1,4 +1,7 @@
+from collections.abc import Callable
+from fractions import Fraction
 from itertools import pairwise
+from math import cos, prod, sin
 
 import pytest
 import torch
@@ -8,7 +11,14 @@ from torch.nn import functional
 from tests.trainables.next_item.sequence_batches import random_batch
 from trainables.base import SequenceBatch
 from trainables.next_item.appended import with_item_appended
-from trainables.next_item.diffrec import DiffRec, ImportantTimes, elbo_weights, linear_noise_variances
+from trainables.next_item.conformance import CHECKS, Build
+from trainables.next_item.diffrec import (
+    DiffRec,
+    ImportantTimes,
+    elbo_weights,
+    features_from_zero,
+    linear_noise_variances,
+)
 
 ITEMS = 50
 
@@ -173,3 +183,102 @@ def test_learns_which_items_go_together() -> None:
         optimizer.step()
     best_B = model.eval().rank_scores(batch).argmax(1) // 10
     assert float((best_B == group_B).float().mean()) > 0.95
+
+
+def exact_variances(steps: int, scale: Fraction, first: Fraction | None) -> list[Fraction]:
+    """The schedule without rounding; `first` replaces its β_1."""
+    low, high = Fraction(1, 10_000), Fraction(2, 100)
+    kept = [1, *(1 - scale * (low + (high - low) * Fraction(step, steps - 1)) for step in range(steps))]
+    beta = [1 - after / before for before, after in pairwise(kept)]
+    return beta if first is None else [first, *beta[1:]]
+
+
+def exact_ratios(beta: list[Fraction]) -> list[Fraction]:
+    kept = [prod(1 - value for value in beta[:time]) for time in range(1, len(beta) + 1)]
+    return [value / (1 - value) for value in kept]
+
+
+@pytest.mark.parametrize(
+    ("variant", "first", "of_fall", "printed"),
+    [("paper", None, Fraction(1, 2), (490_148, 4_877)), ("released", Fraction(1, 100_000), 1, (83_263, 7_604))],
+)
+def test_weights_of_both_variants(
+    variant: str, first: Fraction | None, of_fall: Fraction, printed: tuple[int, int]
+) -> None:
+    model = make(noise_scale=0.01, variant=variant)
+    ratio = exact_ratios(exact_variances(5, Fraction(1, 100), first))
+    expected = [1.0, *(float(of_fall * (before - after)) for before, after in pairwise(ratio))]
+    assert model.weight_T.tolist() == pytest.approx(expected, rel=1e-6)
+    assert model.weight_T[1:3].tolist() == pytest.approx(printed, abs=0.5)
+
+
+@pytest.mark.parametrize(("steps", "scale"), [(2, 1e-5), (5, 0.01), (100, 0.1)])
+def test_released_schedule_has_its_own_first_variance_alone(steps: int, scale: float) -> None:
+    model = make(diffusion_steps=steps, noise_scale=scale, variant="released")
+    exact = exact_variances(steps, Fraction(scale), Fraction(1, 100_000))
+    expected = [float(1 - prod(1 - value for value in exact[:time])) for time in range(steps + 1)]
+    assert [1 - kept for kept in model.diffusion.alpha_bar] == pytest.approx(expected, rel=1e-8)
+
+
+def angles(time: int) -> list[float]:
+    """The program's angles, one by one; it counts times from 0."""
+    return [(time - 1) / 10000 ** (index / 5) for index in range(5)]
+
+
+def test_released_times_count_from_0() -> None:
+    feature_TF = features_from_zero(101, 10)
+    assert feature_TF.shape == (101, 10)
+    for time in (1, 2, 40, 100):
+        expected = [*map(cos, angles(time)), *map(sin, angles(time))]
+        assert feature_TF[time].tolist() == pytest.approx(expected, abs=2e-5)
+
+
+def released_network(model: DiffRec, x_BI: Tensor, time: int) -> Tensor:
+    feature_F = torch.tensor([*map(cos, angles(time)), *map(sin, angles(time))])
+    return torch.tanh(x_BI @ model.first_ID + model.time_layers(feature_F)) @ model.last_ID.T + model.bias_I
+
+
+def released_kept(steps: int) -> list[float]:
+    """ᾱ_0 … ᾱ_T for s = 5."""
+    beta = exact_variances(steps, Fraction(5), Fraction(1, 100_000))
+    return [float(prod(1 - value for value in beta[:time])) for time in range(steps + 1)]
+
+
+@torch.no_grad()
+def test_released_loss_is_the_weighted_error_of_whole_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, batch, kept = make(variant="released"), repeated(), released_kept(5)
+    noise_BI = torch.randn(7, ITEMS)
+    monkeypatch.setattr(model, "_noise", lambda rows: noise_BI @ model.first_ID)
+    monkeypatch.setattr(model.times, "draw", lambda rows: (torch.full((rows,), 3), torch.full((rows,), 0.5)))
+    row_BI = dense(model, with_item_appended(batch, batch.target_B))
+    restored_BI = released_network(model, kept[3] ** 0.5 * row_BI + (1 - kept[3]) ** 0.5 * noise_BI, 3)
+    weight = kept[2] / (1 - kept[2]) - kept[3] / (1 - kept[3])
+    expected = weight * functional.mse_loss(restored_BI, row_BI) / 0.5
+    torch.testing.assert_close(model.loss(batch), expected, rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
+def test_released_ranking_takes_all_steps_back_by_their_means() -> None:
+    model, batch, kept = make(variant="released", taken="ranked"), repeated(), released_kept(5)
+    x_BI = dense(model, batch)
+    for time in range(5, 0, -1):
+        alpha = kept[time] / kept[time - 1]
+        clean_BI = kept[time - 1] ** 0.5 * (1 - alpha) * released_network(model, x_BI, time)
+        x_BI = (clean_BI + alpha**0.5 * (1 - kept[time - 1]) * x_BI) / (1 - kept[time])
+    torch.testing.assert_close(model.rank_scores(batch), x_BI, atol=1e-4, rtol=1e-4)
+
+
+def test_released_time_layers_start_as_the_others() -> None:
+    """Xavier's deviations: the second is a part of the layer from items and time."""
+    torch.manual_seed(0)
+    model = DiffRec(900, 6, size=200, variant="released")
+    assert model.time_layers[0].weight.std().item() == pytest.approx((2 / 20) ** 0.5, rel=0.2)
+    assert model.time_layers[1].weight.std().item() == pytest.approx((2 / 1110) ** 0.5, rel=0.1)
+    assert model.first_ID.std().item() == pytest.approx((2 / 1110) ** 0.5, rel=0.1)
+    for layer in model.time_layers:
+        assert 0 < layer.bias.abs().max().item() < 0.005
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__.removeprefix("check_that_"))
+def test_released_conformance(check: Callable[[Build], None]) -> None:
+    check(lambda items, length: DiffRec(items, length, size=16, variant="released"))
