@@ -90,7 +90,7 @@ def connected(
                 ray.init("local", include_dashboard=False, runtime_env=workers, **here, **quiet)
             else:
                 ray.init(address, runtime_env=workers | _shipped(checkout), **quiet)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         reason = " ".join(str(error).split())[:300]
         raise ClusterError(f"cluster {address or 'on this machine'}: {reason}") from None
     try:
@@ -185,7 +185,7 @@ def _check_reachable(address: str) -> None:
 
 
 def _shipped(checkout: Path | None) -> dict[str, object]:
-    if checkout is None:
+    if checkout is None or not (checkout / "pyproject.toml").is_file():  # installed without one: nodes have it too
         return {}
     return {"working_dir": str(checkout), "excludes": [".diffbench", ".venv", ".git", "*.parquet"]}
 

@@ -31,7 +31,7 @@ def examine(here: Places) -> Iterator[Check]:
     yield Check("python", sys.version_info >= (3, 11), platform.python_version())
     for name in PACKAGES:
         yield _package(name)
-    yield Check("processor", True, f"{os.cpu_count()} CPUs, {_gpus()}")
+    yield _attempt("processor", lambda: f"{os.cpu_count()} CPUs, {_gpus()}")
     yield _attempt("ray", _ray)
     yield _attempt("search spaces", lambda: _methods(here))
     yield from _data(here)
@@ -52,6 +52,8 @@ def _attempt(what: str, look: Callable[[], str]) -> Check:
         return Check(what, True, look())
     except DiffbenchError as error:
         return Check(what, False, str(error))
+    except ImportError as error:
+        return Check(what, False, f"{error}; run `make install`")
 
 
 def _gpus() -> str:

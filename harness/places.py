@@ -7,33 +7,44 @@ store elsewhere, for example at `s3://bucket/runs`; `DIFFBENCH_DATA` names a fol
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+SEARCH_SPACES = "search_spaces"
+
+
+def _here() -> Path:
+    return Path(__file__).resolve().parent.parent
 
 
 @dataclass(frozen=True)
 class Places:
-    """The folders of one installation; `store` may be a URI."""
+    """The folders of one installation; `store` may be a URI, and `checkout` is where this program lies."""
 
     results: Path
     search_spaces: Path
     data: Path
     store: str
     tensorboard: Path
+    checkout: Path = field(default_factory=_here)
 
-    @property
-    def checkout(self) -> Path:
-        """The folder that holds results and search spaces."""
-        return self.results.parent
+    def in_worker(self) -> Places:
+        """Return the places of a process that may be on another node, where the checkout that came with the run lies.
+
+        Search spaces that are not the checkout's own are where they were said to be, on every node.
+        """
+        if self.search_spaces != self.checkout / SEARCH_SPACES:
+            return self
+        return replace(self, search_spaces=_here() / SEARCH_SPACES)
 
 
 def places(store: str | None = None) -> Places:
     """Return the places that the environment and the checkout give; `store` overrides the store's."""
-    checkout = Path(__file__).resolve().parent.parent
+    checkout = _here()
     home = Path(os.environ.get("DIFFBENCH_HOME") or checkout / ".diffbench").absolute()
     return Places(
         results=Path(os.environ.get("DIFFBENCH_RESULTS") or checkout / "results").absolute(),
-        search_spaces=Path(os.environ.get("DIFFBENCH_SEARCH_SPACES") or checkout / "search_spaces").absolute(),
+        search_spaces=Path(os.environ.get("DIFFBENCH_SEARCH_SPACES") or checkout / SEARCH_SPACES).absolute(),
         data=home / "data",
         store=store or os.environ.get("DIFFBENCH_STORE") or str(home / "runs"),
         tensorboard=home / "tensorboard",

@@ -128,7 +128,7 @@ def _run_job(config: dict[str, str]) -> None:
     from ray import tune
 
     job = Job(TrialSpec.model_validate_json(config["spec"]), config["keep_checkpoint"] == "yes", config["label"])
-    places = TypeAdapter(Places).validate_json(config["places"])
+    places = TypeAdapter(Places).validate_json(config["places"]).in_worker()
     problem = ""
     try:
         try:

@@ -158,11 +158,14 @@ def _open_dataset(name: str, places: Places, say: Callable[[str], None], *, aske
         DataError: it has no data; or it is a large one that is still to be generated, and was not asked for by name.
     """
     folder = places.data / "prepared" / name
-    if name not in datasets.dataset_names() and (folder / "schema.json").is_file():
-        return open_prepared(folder)
+    try:
+        dataset = datasets.find(name)
+    except InputError:
+        if (folder / "schema.json").is_file():
+            return open_prepared(folder)
+        raise
     if datasets.status(name, places.data) == "prepared":
         return datasets.open_dataset(name, places.data)
-    dataset = datasets.find(name)
     if isinstance(dataset, GeneratedDataset) and dataset.generated_rows > UNASKED_ROWS and not asked:
         raise DataError(f"{name}: not generated, which takes minutes; run `diffbench data prepare {name}`")
     say(f"preparing {name}")

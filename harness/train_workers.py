@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 
 from harness.datasets.prepared import open_prepared
 from harness.devices import CPU
-from harness.errors import TrialError
+from harness.errors import DiffbenchError, StoreError, TrialError
 from harness.feeds import Feed
 from harness.methods import MethodCatalog
 from harness.places import Places
@@ -27,6 +27,7 @@ from harness.trial import (
     CHECKPOINT,
     checkpoint_seconds,
     code_hash,
+    describe,
     failed_record,
     lacks_checkpoint,
     load_checkpoint,
@@ -116,21 +117,26 @@ def work(config: dict[str, Any]) -> None:
     context: Any = ray.train.get_context()
     share = Share(context.get_world_rank(), context.get_world_size())
     spec = TrialSpec.model_validate_json(config["spec"])
-    places = TypeAdapter(Places).validate_json(config["places"])
+    places = TypeAdapter(Places).validate_json(config["places"]).in_worker()
     store = Store(places.store)
     resumed, shared = _resumed(share.rank)
     checkpoints = TrialCheckpoints(
         lambda content: _report(content, share.rank), seconds=config["seconds"], resumed=resumed, shared=shared
     )
-    result, files = run_trial(
-        spec,
-        open_prepared(places.data / "prepared" / spec.dataset),
-        MethodCatalog(places.search_spaces),
-        load_checkpoint(spec.starts_from, store) if spec.starts_from else None,
-        feed=Feed("stream", share, read_by_ray),
-        checkpoints=checkpoints,
-        device=_device(spec.gpus),
-    )
+    try:
+        result, files = run_trial(
+            spec,
+            open_prepared(places.data / "prepared" / spec.dataset),
+            MethodCatalog(places.search_spaces),
+            load_checkpoint(spec.starts_from, store) if spec.starts_from else None,
+            feed=Feed("stream", share, read_by_ray),
+            checkpoints=checkpoints,
+            device=_device(spec.gpus),
+        )
+    except StoreError:
+        raise
+    except DiffbenchError as error:  # before the trial starts; a new worker would meet it again
+        result, files = failed_record(spec, describe(error)), {}
     if not config["keep_checkpoint"]:
         files.pop(CHECKPOINT, None)
     # A worker that fails leaves the others alone, whose errors are only that it is gone: the first word counts.

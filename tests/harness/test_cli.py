@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import cli
+from harness import cli, doctor
 from harness.measured import read_measured, write_measured
 from harness.store import RECORD
 from tests.harness.small_table import SEQUENCES, TABLE, SmallTable, small_cold_start, small_next_item
@@ -260,6 +260,19 @@ def test_doctor_names_what_it_finds(shell: Shell) -> None:
     assert "store" in out
     assert "lacks_scores" in out  # a method of this checkout that cannot work
     assert code == 2
+
+
+def test_doctor_goes_on_without_what_it_misses(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing() -> str:
+        raise ModuleNotFoundError("No module named 'torch'")
+
+    monkeypatch.setattr(doctor, "_gpus", missing)
+    monkeypatch.setattr(doctor, "_ray", missing)
+    code, out, _ = shell("doctor")
+    assert code == 2
+    for what in ("processor", "ray"):
+        assert f"BAD  {what}: No module named 'torch'; run `make install`" in out
+    assert "disk" in out
 
 
 def test_data_list_names_every_dataset(shell: Shell) -> None:

@@ -6,6 +6,7 @@ Every step leaves a checkpoint, and checkpoints are all that a new worker knows 
 from __future__ import annotations
 
 import random
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,11 +15,16 @@ import torch
 
 from harness import ray_reading
 from harness.cluster import Capacity, connected
+from harness.places import Places
+from harness.schedule import Schedule
 from harness.store import CHECKPOINTS
 from harness.streamed_tables import in_parts
 from harness.streaming import open_stream, read_here
+from harness.sweep import Watch, run_sweep
 from harness.trial import CHECKPOINT_SECONDS, ROWS_SEEN
+from tests.harness import killed_table as killed_table_module
 from tests.harness.killed_table import KilledTable, killed_table
+from tests.harness.small_table import INTERACTIONS
 
 pytestmark = pytest.mark.starts_ray
 
@@ -46,6 +52,19 @@ def test_a_killed_worker_goes_on_from_its_last_checkpoint(table: KilledTable, ca
 
     table.store.remove(found.id)
     assert found.metrics == table.run({"killed": ()})["killed"].metrics
+
+
+def test_what_a_new_worker_would_meet_again_is_the_trials_error(
+    table: KilledTable, capacity: Capacity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def without_data(schedule: Schedule, places: Places, capacity: Capacity, watch: Watch) -> None:
+        shutil.rmtree(places.data / "prepared")
+        run_sweep(schedule, places, capacity, watch)
+
+    monkeypatch.setattr(killed_table_module, "run_sweep", without_data)
+    found = table.run({"killed": ()}, capacity)["killed"]
+    assert found.status == "failed"
+    assert found.error.startswith(f"{INTERACTIONS}: not prepared in ")
 
 
 @pytest.mark.parametrize("rows_of_block", [1, 10**6])
