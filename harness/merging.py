@@ -66,10 +66,15 @@ def _same_data(before: list[Measured], records: list[Measured]) -> bool:
 
 
 def _same_setup(before: list[Measured], records: list[Measured]) -> bool:
-    """Tell whether trials differ in their seeds alone; of those without a setup the parameters tell."""
+    """Tell whether trials differ in their seeds alone.
+
+    Of those without a setup parameters tell, and ids of the same seed, which follow from setup and seed.
+    """
     setups = {record.setup for record in records}
     known = {record.setup for record in before if record.setup}
-    return _same_parameters(before, records) and known <= setups
+    ids = {record.place: record.trial_id for record in before if not record.setup}
+    alike = all(ids.get(record.place, record.trial_id) == record.trial_id for record in records)
+    return _same_parameters(before, records) and known <= setups and alike
 
 
 def _same_parameters(before: list[Measured], records: list[Measured]) -> bool:

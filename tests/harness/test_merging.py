@@ -28,7 +28,7 @@ def test_missing_seeds_join_the_kept_ones():
 
 
 def test_equal_parameters_on_equal_data_replace_a_trial_alone():
-    again = trial(seed=1, trial_id="again", code_hash="new")
+    again = trial(seed=1, code_hash="new")
     merged = merge_run(OLD, [again], SEEDS)
     assert merged.kept == merged.shown == [*OLD[:4], again, OLD[5]]
 
@@ -63,19 +63,22 @@ def test_another_version_needs_every_seed():
 def test_trials_from_before_setups_were_kept_go_by_their_parameters():
     again = replace(OLD[3], setup="version 1")
     assert merge_run(OLD, [again], SEEDS).kept == [*OLD[:3], again, *OLD[4:]]
+    assert merge_run(OLD[:4], [replace(OLD[4], setup="version 1")], SEEDS).kept[:4] == OLD[:4]
+    other = replace(again, setup="version 2", trial_id="of version 2")
+    assert merge_run(OLD, [other], SEEDS).kept == OLD, "the same seed, but not the same trial"
 
 
 def test_a_failure_elsewhere_erases_no_finished_trial():
     failed = replace(OLD[3], status="failed", error="killed")
     assert merge_run(OLD, [failed], SEEDS).kept == OLD
     assert merge_run([failed], OLD, SEEDS).kept == OLD
-    other = replace(failed, trial_id="of another version")
-    assert merge_run(OLD, [other], SEEDS).kept == [*OLD[:3], other, *OLD[4:]]
+    other = [replace(record, trial_id="of another version") for record in (failed, *OLD[4:])]
+    assert merge_run(OLD, other, SEEDS).kept == [*OLD[:3], *other]
 
 
 def test_seeds_that_the_table_has_no_more_are_no_hindrance():
     stray = trial(seed=7, parameters="{}")
-    again = trial(seed=1, trial_id="again")
+    again = trial(seed=1, code_hash="new")
     assert merge_run([*OLD, stray], [again], SEEDS).kept == [*OLD[:4], again, OLD[5], stray]
 
 
