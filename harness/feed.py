@@ -10,6 +10,7 @@ history, M distinct items.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,10 +21,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from harness.datasets.prepared import PreparedDataset
+from harness.datasets.prepared import PreparedDataset, open_prepared
 from harness.datasets.writing import read_table, written_once
 from harness.errors import DataError, InputError, TestDataError, did_you_mean
-from harness.packed_columns import LABEL, PackedColumns, Place
+from harness.packed_columns import LABEL, PackedColumns, Place, item_name, user_name
 from harness.specs import Purpose
 from trainables.base import CtrBatch, Field, ItemTable, SequenceBatch
 
@@ -49,7 +50,7 @@ def open_rows(
     Raises:
         TestDataError: a search asks for a split that only repeats may read, be it only to count.
         InputError: there is no such split, or the dataset holds sequences.
-        DataError: the dataset's files are missing or damaged, or its folder cannot be written.
+        DataError: the dataset's files are missing, damaged or other rows' by now, or its folder cannot be written.
     """
     for name in (split, *(count_splits or ())):
         check_split(dataset, name, purpose, "interactions")
@@ -66,7 +67,7 @@ def open_sequences(dataset: PreparedDataset, split: str, purpose: Purpose) -> Re
     Raises:
         TestDataError: a search asks for a split that only repeats may read.
         InputError: there is no such split, or the dataset holds interactions.
-        DataError: the dataset's files are missing or damaged, or its folder cannot be written.
+        DataError: the dataset's files are missing, damaged or other rows' by now, or its folder cannot be written.
     """
     check_split(dataset, split, purpose, "sequences")
     folder = resident_folder(dataset, _decode)
@@ -78,14 +79,15 @@ class ResidentRows:
 
     def __init__(self, fields: Sequence[Field], tables: Mapping[str, Table], row_S: NDArray[np.int32]) -> None:
         self._names = [field.name for field in fields]
+        self._user, self._item = user_name(fields), item_name(fields)
         self._rows, self._users, self._items = (tables[name] for name in ("rows", "users", "items"))
         self._row_S = row_S
         item_ids_I = torch.arange(len(self._items.matrix), dtype=torch.int32)
-        self._item_table = ItemTable({ITEM_ID: item_ids_I, **self._items.columns(self._items.matrix)})
+        self._item_table = ItemTable({self._item: item_ids_I, **self._items.columns(self._items.matrix)})
 
     @property
     def items(self) -> ItemTable:
-        """The items as this split may know them: the columns with an item's role, and `item_id` itself."""
+        """The items as this split may know them: the columns with an item's role, and their ids themselves."""
         return self._item_table
 
     def __len__(self) -> int:
@@ -96,9 +98,15 @@ class ResidentRows:
 
         Rows come in stored order without a seed. The order depends on the seed alone; no global generator is touched.
         """
+        return (self.batch(row_B) for row_B in self.row_batches(batch_size, shuffle_seed=shuffle_seed, skip=skip))
+
+    def row_batches(
+        self, batch_size: int, *, shuffle_seed: int | None = None, skip: int = 0
+    ) -> Iterator[NDArray[np.int32]]:
+        """Yield the numbers of the rows in each batch, int32 [B]; see `batches`."""
         order_S = shuffled(self._row_S, shuffle_seed)
         for start in range(skip * batch_size, len(order_S), batch_size):
-            yield self._batch(order_S[start : start + batch_size])
+            yield order_S[start : start + batch_size]
 
     def distinct_items(self) -> Tensor:
         """Return the ids of the items that occur here, ascending, int64 [M]."""
@@ -130,7 +138,7 @@ class ResidentRows:
     @property
     def item_numbers(self) -> NDArray[np.int32]:
         """The item of each row."""
-        return self._rows.integers(ITEM_ID)[self._row_S]
+        return self._rows.integers(self._item)[self._row_S]
 
     def of(self, row_S: NDArray[np.int32]) -> ResidentRows:
         """Return other rows of the same dataset."""
@@ -138,11 +146,13 @@ class ResidentRows:
         rows._row_S = row_S
         return rows
 
-    def _batch(self, row_B: NDArray[np.int32]) -> CtrBatch:
+    def batch(self, row_B: NDArray[np.int32]) -> CtrBatch:
+        """Return the rows of these numbers in the dataset."""
         rows_BC = self._rows.matrix.take(row_B, axis=0)  # `take` is several times faster than indexing
         columns = self._rows.columns(rows_BC)
-        columns |= self._users.columns(self._users.matrix.take(rows_BC[:, 0], axis=0))
-        columns |= self._items.columns(self._items.matrix.take(rows_BC[:, 1], axis=0))
+        if self._user is not None:
+            columns |= self._users.columns(self._users.matrix.take(rows_BC[:, self._rows.place(self._user)], axis=0))
+        columns |= self._items.columns(self._items.matrix.take(rows_BC[:, self._rows.place(self._item)], axis=0))
         return CtrBatch({name: columns[name] for name in self._names}, columns[LABEL.name])
 
 
@@ -177,9 +187,13 @@ class Table:
         """Return the fields as views of these rows: int32 [B], int32 [B, L] or float32 [B]."""
         return self._layout.views(matrix_BC)
 
+    def place(self, name: str) -> int:
+        """Return the column at which a field begins."""
+        return self._layout.first(name)
+
     def integers(self, name: str) -> NDArray[np.int32]:
         """Return a column [R] as it is stored."""
-        return self.matrix[:, self._layout.first(name)]
+        return self.matrix[:, self.place(name)]
 
     def replaced(self, name: str, values_R: NDArray[np.float32]) -> Table:
         """Return the table with another column of numbers, in memory of its own."""
@@ -201,7 +215,10 @@ def mapped_table(path: Path, layout: PackedColumns) -> Table:
 
 
 def _layout(fields: Sequence[Field]) -> dict[str, PackedColumns]:
-    """Return where each field lies, by table: `rows` begins with the user and the item, and ends with the label."""
+    """Return where each field lies, by table; `rows` ends with the label.
+
+    Arrays that were decoded before are read by it too: the order, by these names, is to stay as it is.
+    """
     ids = sorted(
         (field for field in fields if field.name in (USER_ID, ITEM_ID)), key=lambda field: field.name != USER_ID
     )
@@ -230,7 +247,7 @@ def check_split(dataset: PreparedDataset, split: str, purpose: Purpose, kind: st
 
 
 def _counted(dataset: PreparedDataset, folder: Path, rows: Table, splits: Sequence[str]) -> NDArray[np.float32]:
-    item_R = rows.integers(ITEM_ID)
+    item_R = rows.integers(item_name(dataset.fields))
     counted_R = np.zeros(len(item_R), dtype=np.bool_)
     for split in splits:
         counted_R[mapped(folder / f"split.{split}.npy")] = True
@@ -261,14 +278,59 @@ def mapped(path: Path) -> NDArray[Any]:
 
 
 def resident_folder(dataset: PreparedDataset, decode: Callable[[PreparedDataset, Path], None]) -> Path:
-    """Return the folder of the decoded arrays, decoding them first when no process has yet.
+    """Return the folder of the decoded arrays, decoding them first when no process has yet; see `derived_folder`."""
+    return derived_folder(dataset, "resident", decode, "decoded arrays")
+
+
+def derived_folder(
+    dataset: PreparedDataset, kind: str, write: Callable[[PreparedDataset, Path], None], what: str
+) -> Path:
+    """Return the folder `<kind>/<hash>` beside a dataset's files, writing it from them first when no process has yet.
 
     Raises:
-        DataError: the dataset's files are missing or damaged, or its folder cannot be written.
+        DataError: the dataset's files are missing, damaged or other rows' by now, or its folder cannot be written.
     """
-    folder = dataset.folder / "resident" / dataset.hash[:16]
-    written_once(folder, lambda partial: decode(dataset, partial), "decoded arrays")
+    folder = dataset.folder / kind / dataset.hash[:16]
+
+    def write_checked(partial: Path) -> None:
+        write(dataset, partial)
+        check_unchanged(dataset)  # before it has its name: what was written of other rows is not kept
+
+    with unchanged(dataset):
+        written_once(folder, write_checked, what)
     return folder
+
+
+@contextlib.contextmanager
+def unchanged(dataset: PreparedDataset) -> Iterator[None]:
+    """Make sure that what the body reads of a dataset's folder is of the rows that were opened.
+
+    Preparing a dataset anew puts another folder in the place of its own, at any time.
+
+    Raises:
+        DataError: other rows lie there, before or after the body, or once it has failed.
+    """
+    check_unchanged(dataset)
+    try:
+        yield
+    except Exception:
+        check_unchanged(dataset)
+        raise
+    check_unchanged(dataset)
+
+
+def check_unchanged(dataset: PreparedDataset) -> None:
+    """Check that a dataset's folder still holds the rows that were opened.
+
+    Raises:
+        DataError: it holds others, or none.
+    """
+    with contextlib.suppress(DataError):
+        if open_prepared(dataset.folder).hash == dataset.hash:
+            return
+    raise DataError(
+        f"{dataset.name}: {dataset.folder} was prepared anew while it was in use, or removed; run the command again"
+    )
 
 
 def _decode(dataset: PreparedDataset, folder: Path) -> None:

@@ -67,7 +67,5 @@ def chosen_feed(asked: Literal["auto", "resident", "stream"], workers: int, data
         return asked
     if workers > 1:
         return "stream"
-    if dataset.schema.layout == "tables":
-        return "resident"
     rows = max((split.rows for split in dataset.schema.splits.values()), default=0)
     return "stream" if rows * joined_columns(dataset.fields).width * 4 > RESIDENT_BYTES else "resident"

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from harness.datasets.parts import first_columns, packed_width
+from harness.errors import DataError
 from trainables.base import Field
 
 LABEL = Field("label", "number", 1, "context")
@@ -57,6 +58,24 @@ class PackedColumns:
     def first(self, name: str) -> int:
         """Return the column at which a field begins."""
         return next(place.first for place in self.places if place.field.name == name)
+
+
+def item_name(fields: Sequence[Field]) -> str:
+    """Return the name of the field that says which item a row is of: the one with the role `item_id`.
+
+    Raises:
+        DataError: no field has the role.
+    """
+    for field in fields:
+        if field.role == "item_id":
+            return field.name
+    known = ", ".join(field.name for field in fields)
+    raise DataError(f"fields {known}: none has the role item_id; give it to one and prepare the dataset again")
+
+
+def user_name(fields: Sequence[Field]) -> str | None:
+    """Return the name of the field with the role `user_id`; None where there is none, and so no field of a user."""
+    return next((field.name for field in fields if field.role == "user_id"), None)
 
 
 def joined_columns(fields: Sequence[Field]) -> PackedColumns:

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from harness.datasets.parts import PARTS, QUARTERS, read_groups, rows_of_groups
 from harness.datasets.prepared import PreparedDataset
 from harness.errors import DataError, InputError
-from harness.feed import COUNT, ITEM_ID, ResidentRows, Table, mapped, mapped_table, resident_folder, shuffled
-from harness.packed_columns import LABEL, joined_columns
+from harness.feed import COUNT, ResidentRows, Table, mapped, mapped_table, resident_folder, shuffled, unchanged
+from harness.packed_columns import LABEL, item_name, joined_columns
 from harness.streaming import read_items
 from trainables.base import CtrBatch, ItemTable
 
@@ -27,10 +27,11 @@ def open_resident_parts(
     """Open a split of a dataset in parts; who calls this has checked that it may be read.
 
     Raises:
-        DataError: the dataset's files are missing or damaged, or its folder cannot be written.
+        DataError: the dataset's files are missing, damaged or other rows' by now, or its folder cannot be written.
     """
     folder = resident_folder(dataset, _decode)
-    items = read_items(dataset)
+    with unchanged(dataset):
+        items = read_items(dataset)
     counted_I = None if count_splits is None else items.share_of(count_splits)
     rows = mapped_table(folder / "rows.npy", joined_columns(dataset.fields))
     row_S = np.asarray(mapped(folder / f"split.{split}.npy"))
@@ -49,7 +50,7 @@ class ResidentParts(ResidentRows):
         items: ItemTable,
         counted_I: NDArray[np.float32] | None,
     ) -> None:
-        self._names = [field.name for field in dataset.fields]
+        self._names, self._item = [field.name for field in dataset.fields], item_name(dataset.fields)
         self._dataset, self._split = dataset, split
         self._rows, self._row_S, self._item_table, self._counted_I = rows, row_S, items, counted_I
 
@@ -73,12 +74,13 @@ class ResidentParts(ResidentRows):
         rows = Table(own_QC, layout)
         return ResidentParts(self._dataset, self._split, rows, order_Q, self._item_table, self._counted_I)
 
-    def _batch(self, row_B: NDArray[np.int32]) -> CtrBatch:
+    def batch(self, row_B: NDArray[np.int32]) -> CtrBatch:
+        """Return the rows of these numbers, which count from 0 in the order of the dataset's atoms."""
         rows_BC = self._rows.matrix.take(row_B, axis=0)
         columns = self._rows.columns(rows_BC)
         label_B = columns[LABEL.name]
         if self._counted_I is not None and COUNT in columns:
-            columns[COUNT] = torch.from_numpy(self._counted_I.take(columns[ITEM_ID].numpy()))
+            columns[COUNT] = torch.from_numpy(self._counted_I.take(columns[self._item].numpy()))
         return CtrBatch({name: columns[name] for name in self._names}, label_B)
 
 

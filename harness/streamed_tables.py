@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from harness.datasets.parts import PARTS, QUARTERS, ROWS_OF_PART, write_part
 from harness.datasets.prepared import PreparedDataset, Schema, SplitSchema, open_prepared
-from harness.datasets.writing import read_table, write_table, written_once
-from harness.feed import COUNT, ResidentRows, open_rows
+from harness.datasets.writing import read_table, write_table
+from harness.feed import COUNT, ResidentRows, derived_folder, open_rows
 from harness.packed_columns import joined_columns
 from harness.seeding import derive_seed
 from trainables.base import CtrBatch
@@ -31,13 +31,11 @@ def in_parts(dataset: PreparedDataset) -> PreparedDataset:
 
     Raises:
         InputError: the dataset holds sequences.
-        DataError: its files are missing or damaged, or its folder cannot be written.
+        DataError: its files are missing, damaged or other rows' by now, or its folder cannot be written.
     """
     if dataset.schema.layout == "parts":
         return dataset
-    folder = dataset.folder / "streamed" / dataset.hash[:16]
-    written_once(folder, lambda partial: _write(dataset, partial), "parts")
-    return open_prepared(folder)
+    return open_prepared(derived_folder(dataset, "streamed", _write, "parts"))
 
 
 def _write(dataset: PreparedDataset, folder: Path) -> None:

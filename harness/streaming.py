@@ -21,8 +21,8 @@ from harness.datasets.parts import QUARTERS, part_files
 from harness.datasets.prepared import PreparedDataset
 from harness.datasets.writing import read_table
 from harness.errors import DataError, InputError
-from harness.feed import COUNT, ITEM_ID, check_split
-from harness.packed_columns import LABEL, joined_columns
+from harness.feed import COUNT, check_split, unchanged
+from harness.packed_columns import LABEL, item_name, joined_columns
 from harness.specs import Purpose
 from harness.stream_plan import WHOLE, Group, Lane, Share, Window, epoch_lanes, groups_of, in_order_of_need
 from trainables.base import CtrBatch, ItemTable
@@ -57,10 +57,17 @@ def open_stream(
     Raises:
         TestDataError: a search asks for a split that only repeats may read, be it only to count.
         InputError: there is no such split.
-        DataError: the dataset's files are missing or damaged, or have not the schema's rows.
+        DataError: the dataset's files are missing, damaged or other rows' by now, or have not the schema's rows.
     """
     for name in (split, *(count_splits or ())):
         check_split(dataset, name, purpose, "interactions")
+    with unchanged(dataset):
+        groups, items = _groups(dataset, split), read_items(dataset)
+    counted = None if count_splits is None else items.share_of(count_splits)
+    return StreamedRows(dataset, split, groups, items, counted, share, read)
+
+
+def _groups(dataset: PreparedDataset, split: str) -> tuple[Group, ...]:
     groups = groups_of(part_files(dataset.folder, dataset.schema.splits[split].atoms))
     found, expected = sum(group.rows for group in groups), dataset.schema.splits[split].rows
     if found != expected:
@@ -68,25 +75,25 @@ def open_stream(
             f"{dataset.folder}: split {split} has {found:,} rows, schema.json says {expected:,};"
             f" delete the folder and prepare {dataset.name} again"
         )
-    items = read_items(dataset)
-    counted = None if count_splits is None else items.share_of(count_splits)
-    return StreamedRows(dataset, split, groups, items, counted, share, read)
+    return groups
 
 
 @dataclass(frozen=True)
 class Items:
     """`items.parquet` of a dataset in parts: the fields with an item's role, and each split's rows of every item.
 
-    `largest` is the largest number of rows of an item, on whose scale counts are.
+    `name` is the name of the field of the items' ids; `largest` is the largest number of rows of an item, on whose
+    scale counts are.
     """
 
+    name: str
     columns: dict[str, Tensor]
     rows_of_split: dict[str, NDArray[np.int32]]
     largest: int
 
     def table(self, counted_I: NDArray[np.float32] | None) -> ItemTable:
         """Return the items' side information, with another count where one is given."""
-        columns = {ITEM_ID: torch.arange(len(next(iter(self.rows_of_split.values()))), dtype=torch.int32)}
+        columns = {self.name: torch.arange(len(next(iter(self.rows_of_split.values()))), dtype=torch.int32)}
         columns |= self.columns
         return ItemTable(columns if counted_I is None else columns | {COUNT: torch.from_numpy(counted_I)})
 
@@ -118,7 +125,7 @@ def read_items(dataset: PreparedDataset) -> Items:
     rows_of_split = {split: found[name] for split, name in counts.items()}
     # Where the preparation does not say, the most frequent item is taken to have all of its rows in one split.
     largest = max((int(rows_I.max(initial=0)) for rows_I in rows_of_split.values()), default=0)
-    return Items(columns, rows_of_split, dataset.schema.facts.get(LARGEST_COUNT, largest))
+    return Items(item_name(dataset.fields), columns, rows_of_split, dataset.schema.facts.get(LARGEST_COUNT, largest))
 
 
 class StreamedRows:
@@ -144,7 +151,7 @@ class StreamedRows:
         self._share, self._read = share, read
         self._columns = joined_columns(dataset.fields)
         self._names = [field.name for field in dataset.fields]
-        self._item_column = self._columns.first(ITEM_ID)
+        self._item_column = self._columns.first(items.name)
 
     @property
     def items(self) -> ItemTable:
@@ -171,23 +178,31 @@ class StreamedRows:
 
         Raises:
             InputError: the dataset was prepared without the quarters of this split.
+            DataError: a file is missing or damaged, or other rows lie in the folder by now.
         """
         folder = self._dataset.folder / QUARTERS / self._split
-        if not folder.is_dir():
-            raise InputError(f"{self._dataset.name}: has no quarters of {self._split!r}; only base rows are quartered")
-        groups = groups_of(sorted(folder.glob("part-*.parquet")))
+        with unchanged(self._dataset):
+            if not folder.is_dir():
+                message = f"has no quarters of {self._split!r}; only base rows are quartered"
+                raise InputError(f"{self._dataset.name}: {message}")
+            groups = groups_of(sorted(folder.glob("part-*.parquet")))
         first, second, third, fourth = (_Quarter(self, groups, seed, quarter) for quarter in range(4))
         return first, second, third, fourth
 
     def _cut(
         self, batch_size: int, seed: int | None, skip: int, quarter: int = 0, quarters: int = 1
     ) -> Iterator[NDArray[np.int32]]:
-        """Yield the batches as matrices of their own [B, C], the columns of one quarter of a stored row."""
+        """Yield the batches as matrices of their own [B, C], the columns of one quarter of a stored row.
+
+        Raises:
+            DataError: a file is missing or damaged, or other rows lie in the folder, before or after.
+        """
         lanes = epoch_lanes(self._groups, batch_size, seed, self._share, skip)
         windows = in_order_of_need(lanes)
         width = self._columns.width
-        matrices = self._read([window for _, window in windows], width * quarters)
-        yield from _batches(lanes, windows, matrices, slice(quarter * width, (quarter + 1) * width))
+        with unchanged(self._dataset):
+            matrices = self._read([window for _, window in windows], width * quarters)
+            yield from _batches(lanes, windows, matrices, slice(quarter * width, (quarter + 1) * width))
 
     def _batch(self, rows_BC: NDArray[np.int32]) -> CtrBatch:
         columns = self._columns.views(rows_BC)

@@ -61,6 +61,7 @@ def _generated(scratch: Path, parts: int) -> tuple[PreparedDataset, Path]:
         name="generated", kind="interactions", layout="parts", version=1, hash="0", inputs=(), fields=tuple(fields),
         items=1000, users=1000, splits=splits,
     )  # fmt: skip
+    (folder / "schema.json").write_text(schema.model_dump_json(), encoding="utf-8")
     return PreparedDataset(folder, schema), plain
 
 

@@ -2,6 +2,7 @@ import errno
 import json
 import multiprocessing
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from harness.datasets.prepared import PreparedDataset
+from harness import feed
+from harness.datasets.prepared import FieldSchema, PreparedDataset
 from harness.datasets.synthetic import write_small_interactions, write_small_sequences
-from harness.datasets.writing import read_table
+from harness.datasets.writing import read_table, write_table
 from harness.errors import DataError, InputError, TestDataError
 from harness.feed import open_rows, open_sequences
+from tests.harness.click_log import ITEMS, write_click_log
+from tests.harness.prepared_anew import prepare_anew
 from trainables.base import CtrBatch
 
 
@@ -95,6 +99,40 @@ def test_the_item_table_has_the_columns_with_an_items_role(interactions: Prepare
     picked = table.select(torch.tensor([5, 0, 5]))
     assert picked["item_id"].tolist() == [5, 0, 5]
     assert picked["genres"].tolist() == items["genres"][[5, 0, 5]].tolist()
+
+
+def test_items_are_found_by_their_fields_role(tmp_path: Path) -> None:
+    log = write_click_log(tmp_path / "log")
+    source = open_rows(log, "time_train", "repeat")
+    found = joined(list(source.batches(64)))
+    assert source.distinct_items().tolist() == sorted(set(found["C3"].tolist()))
+    assert {name: column.tolist() for name, column in source.items.columns.items()} == {"C3": list(range(ITEMS))}
+    fields = tuple(field.model_copy(update={"role": "context"}) for field in log.schema.fields)
+    without = PreparedDataset(log.folder, log.schema.model_copy(update={"fields": fields}))
+    with pytest.raises(DataError, match="fields C1, C3, C2: none has the role item_id; give it to one"):
+        open_rows(without, "time_train", "repeat")
+
+
+@pytest.mark.parametrize("order", [("user_id", "item_id", "C2"), ("C2", "item_id", "user_id"), ("item_id", "user_id")])
+def test_users_and_items_are_found_wherever_their_fields_stand(tmp_path: Path, order: tuple[str, ...]) -> None:
+    """Neither by their names nor by their places: the ids are of other names here."""
+    dataset = write_small_interactions(tmp_path / "small")
+    renamed = {"user_id": "uid", "item_id": "thing"}
+    rows = read_table(dataset.folder / "rows.parquet")
+    rows["C2"] = rows["item_id"] % 3
+    by_name = {field.name: field for field in dataset.schema.fields} | {
+        "C2": FieldSchema(name="C2", kind="category", size=3, role="context")
+    }
+    others = [name for name in by_name if name not in ("user_id", "item_id", "C2")]
+    fields = [by_name[name].model_copy(update={"name": renamed.get(name, name)}) for name in (*order, *others)]
+    write_table(dataset.folder / "rows.parquet", {renamed.get(name, name): values for name, values in rows.items()})
+    changed = PreparedDataset(dataset.folder, dataset.schema.model_copy(update={"fields": tuple(fields)}))
+    source = open_rows(changed, "base", "repeat")
+    found = joined(list(source.batches(100)))
+    users, items = (read_table(dataset.folder / f"{name}.parquet") for name in ("users", "items"))
+    assert found["gender"].tolist() == users["gender"][found["uid"]].tolist()
+    assert found["title"].tolist() == items["title"][found["thing"]].tolist()
+    assert source.distinct_items().tolist() == sorted(set(found["thing"].tolist()))
 
 
 def test_counts_can_be_taken_from_some_splits_alone(interactions: PreparedDataset) -> None:
@@ -241,6 +279,51 @@ def test_rows_that_are_not_the_schemas_are_refused(interactions: PreparedDataset
     with pytest.raises(DataError, match=r"split test has [\d,]+ rows, schema\.json says"):
         open_rows(wrong, "base", "repeat")
     assert [path.name for path in (interactions.folder / "resident").iterdir()] == ["lock"]
+
+
+def test_rows_that_were_prepared_anew_are_not_taken_for_those_that_were_opened(
+    interactions: PreparedDataset, sequences: PreparedDataset
+) -> None:
+    for dataset in (interactions, sequences):
+        prepare_anew(dataset)
+    with pytest.raises(DataError, match=r"was prepared anew while it was in use.*; run the command again$") as error:
+        open_rows(interactions, "base", "repeat")
+    assert "\n" not in str(error.value) and str(error.value).startswith("interactions: ")
+    with pytest.raises(DataError, match="was prepared anew while it was in use"):
+        open_sequences(sequences, "train", "repeat")
+    for dataset in (interactions, sequences):
+        assert not list(dataset.folder.rglob(f"{dataset.hash[:16]}*"))
+        shutil.rmtree(dataset.folder)
+    with pytest.raises(DataError, match="interactions was prepared anew while it was in use, or removed"):
+        open_rows(interactions, "base", "repeat")
+    assert not interactions.folder.exists()
+
+
+@pytest.mark.parametrize("table", ["rows", "users", "items"])
+def test_rows_that_are_prepared_anew_while_they_are_decoded_are_not_kept(
+    interactions: PreparedDataset, monkeypatch: pytest.MonkeyPatch, table: str
+) -> None:
+    def read(path: Path) -> Any:
+        if path.stem == table:
+            new.append(prepare_anew(interactions))
+        return read_table(path)
+
+    new: list[PreparedDataset] = []
+    monkeypatch.setattr(feed, "read_table", read)
+    with pytest.raises(DataError, match="was prepared anew while it was in use"):
+        open_rows(interactions, "base", "repeat")
+    assert not list(interactions.folder.rglob(f"{interactions.hash[:16]}*"))
+    monkeypatch.undo()
+    assert len(open_rows(new[0], "base", "repeat")) == interactions.schema.splits["base"].rows
+
+
+def test_what_was_decoded_stays_as_it_was_opened(interactions: PreparedDataset) -> None:
+    source = open_rows(interactions, "base", "repeat")
+    before = joined(list(source.batches(100)))
+    new = open_rows(prepare_anew(interactions), "base", "repeat")
+    after = joined(list(source.batches(100)))
+    assert all(np.array_equal(after[name], column) for name, column in before.items())
+    assert np.array_equal(joined(list(new.batches(100)))["label"], 1 - before["label"])
 
 
 def test_a_full_disk_leaves_no_array(interactions: PreparedDataset, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,8 @@ import torch
 from numpy.typing import NDArray
 
 from harness import stream_plan
-from harness.datasets.prepared import PreparedDataset, open_prepared
+from harness.datasets.parts import read_groups
+from harness.datasets.prepared import FieldSchema, PreparedDataset, SplitSchema, open_prepared
 from harness.datasets.synthetic import write_small_interactions, write_small_sequences
 from harness.errors import DataError, InputError, TestDataError
 from harness.feed import open_rows
@@ -24,6 +25,8 @@ from harness.resident_parts import ResidentParts
 from harness.stream_plan import LANES, Group, Share, Window, epoch_lanes
 from harness.streamed_tables import in_parts
 from harness.streaming import StreamedRows, open_stream, read_here
+from tests.harness.click_log import ITEMS, write_click_log
+from tests.harness.prepared_anew import prepare_anew
 from trainables.base import CtrBatch, RowSource
 
 
@@ -236,8 +239,101 @@ def test_auto_follows_the_size_of_the_rows(
     assert chosen_feed("auto", 1, tables) == chosen_feed("auto", 1, parts) == "resident"
     assert chosen_feed("auto", 2, tables) == chosen_feed("stream", 1, tables) == "stream"
     monkeypatch.setattr("harness.feeds.RESIDENT_BYTES", 10_000)
-    assert chosen_feed("auto", 1, parts) == "stream"
-    assert chosen_feed("resident", 1, parts) == "resident"
+    assert chosen_feed("auto", 1, tables) == chosen_feed("auto", 1, parts) == "stream"
+    assert chosen_feed("resident", 1, tables) == chosen_feed("resident", 1, parts) == "resident"
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "fields", "expected"),
+    [
+        ("criteo", 36_672_493, 39, "stream"),
+        ("avazu", 32_343_173, 23, "stream"),
+        ("ml-1m-ctr", 800_167, 25, "resident"),
+    ],
+)
+def test_large_tables_stream_by_default(
+    tables: PreparedDataset, name: str, rows: int, fields: int, expected: str
+) -> None:
+    field = FieldSchema(name="C", kind="category", size=2, role="context")
+    schema = tables.schema.model_copy(
+        update={
+            "name": name,
+            "fields": tuple(field.model_copy(update={"name": f"C{number}"}) for number in range(fields)),
+            "splits": {"time_train": SplitSchema(rows=rows, search=True)},
+        }
+    )
+    assert chosen_feed("auto", 1, PreparedDataset(tables.folder, schema)) == expected
+
+
+def test_a_log_without_a_field_named_item_id_streams(tmp_path: Path) -> None:
+    log = write_click_log(tmp_path / "log")
+    for split in log.schema.splits:
+        expected = open_rows(log, split, "repeat")
+        for found in (Feed("stream").open(log, split, "repeat"), Feed().open(in_parts(log), split, "repeat")):
+            assert sorted(as_rows(found.batches(64, shuffle_seed=2))) == sorted(as_rows(expected.batches(64)))
+            assert torch.equal(found.distinct_items(), expected.distinct_items())
+            assert {name: c.tolist() for name, c in found.items.columns.items()} == {"C3": list(range(ITEMS))}
+
+
+@pytest.fixture
+def own_parts(tmp_path: Path) -> PreparedDataset:
+    """A dataset in parts that a test may change."""
+    return in_parts(write_small_interactions(tmp_path / "small"))
+
+
+ANEW = r"was prepared anew while it was in use.*; run the command again$"
+
+
+def test_parts_that_were_prepared_anew_are_not_read(own_parts: PreparedDataset) -> None:
+    stream = open_stream(own_parts, "base", "repeat")
+    quarter = stream.item_quarters(0)[1]
+    list(stream.batches(64))
+    prepare_anew(own_parts)
+    for feed in (Feed("stream"), Feed()):
+        with pytest.raises(DataError, match=ANEW):
+            feed.open(own_parts, "base", "repeat")
+    for rows in (stream, quarter):
+        with pytest.raises(DataError, match=ANEW):
+            next(rows.batches(64))
+    with pytest.raises(DataError, match=ANEW):
+        stream.item_quarters(0)
+    assert not list(own_parts.folder.rglob(f"{own_parts.hash[:16]}*"))
+
+
+def test_parts_that_are_prepared_anew_while_they_are_read_end_in_an_error(own_parts: PreparedDataset) -> None:
+    batches = open_stream(own_parts, "base", "repeat").batches(64, shuffle_seed=1)
+    next(batches)
+    prepare_anew(own_parts)
+    with pytest.raises(DataError, match=ANEW):
+        list(batches)
+
+
+def test_parts_that_are_prepared_anew_while_they_are_decoded_are_not_kept(
+    own_parts: PreparedDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(*arguments: Any) -> NDArray[np.int32]:
+        if not new:
+            new.append(prepare_anew(own_parts))
+        return read_groups(*arguments)
+
+    new: list[PreparedDataset] = []
+    monkeypatch.setattr("harness.resident_parts.read_groups", read)
+    with pytest.raises(DataError, match=ANEW):
+        Feed().open(own_parts, "base", "repeat")
+    assert new and not list(own_parts.folder.rglob(f"{own_parts.hash[:16]}*"))
+
+
+@pytest.mark.parametrize("opened", [False, True])
+def test_a_streamed_table_that_was_prepared_anew_is_not_read(tmp_path: Path, opened: bool) -> None:
+    tables = write_small_interactions(tmp_path / "small")
+    stream = Feed("stream").open(tables, "base", "repeat") if opened else None
+    prepare_anew(tables)
+    with pytest.raises(DataError, match=ANEW):
+        Feed("stream").open(tables, "base", "repeat")
+    if stream is not None:
+        with pytest.raises(DataError, match=ANEW):
+            list(stream.batches(64))
+    assert not list(tables.folder.rglob(f"{tables.hash[:16]}*"))
 
 
 def test_a_stream_is_a_row_source(parts: PreparedDataset) -> None:
