@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-from harness.datasets.raw import Dataset, ItemTextFile, KnownFile, RawFile, RawFiles
+from harness.datasets.raw import INTEGER_DIGITS, Dataset, ItemTextFile, KnownFile, RawFile, RawFiles, is_integer
 from harness.datasets.sequences import HISTORY_LENGTH, leave_one_out, sequence_contents
 from harness.datasets.writing import Contents
 
@@ -26,6 +26,11 @@ USER_SPLIT_FILES = {
 SEQUENCES = "sequences.txt"
 ITEM_TEXT = "item_text.csv"
 TERMS = "research use, no licence stated"
+SPLIT_SOURCE = f"{', '.join(USER_SPLIT_FILES.values())} of PreferDiff's release ({TERMS})"
+TEXT_SOURCE = (
+    f"{ITEM_TEXT} for methods that read item text (a row an item: preferdiff_id, s3rec_id, title, attribute_names,"
+    " attribute_ids, idgenrec_keywords)"
+)
 
 
 def parse_user_split(files: RawFiles, *, items: int) -> Contents:
@@ -93,8 +98,9 @@ def _lines_of_items(file: RawFile, items: int, *, first_is_user: bool = False) -
         if not words:
             file.fail(line, "empty, item ids separated by spaces expected")
         for word in words:
-            if not word.isdigit():
-                file.fail(line, f"{word.decode(errors='replace')!r}, an integer expected")
+            if not is_integer(word):
+                shown = repr(word.decode(errors="replace"))
+                file.fail(line, f"{shown:.40}, an integer expected, of {INTEGER_DIGITS} digits at most")
         row = [int(word) for word in words]
         checked = row[1:] if first_is_user else row
         wrong = [item for item in checked if not 1 <= item <= items]
@@ -126,7 +132,7 @@ def _pair(
         title=f"Amazon 2014 {folder.replace('_', ' ')}, PreferDiff's user split 8:1:1",
         kind="sequences",
         folder=f"amazon-2014/{folder}",
-        source=f"{', '.join(USER_SPLIT_FILES.values())} of PreferDiff's release ({TERMS})",
+        source=f"{SPLIT_SOURCE}, and {TEXT_SOURCE}",
         layouts=(
             {
                 file: KnownFile(count, (known,))
@@ -146,7 +152,7 @@ def _pair(
         title=f"Amazon 2014 {folder.replace('_', ' ')}, leave-one-out",
         kind="sequences",
         folder=f"amazon-2014/{folder}",
-        source=f"{SEQUENCES} ('user item item …' in the order of time, 5-core; {TERMS})",
+        source=f"{SEQUENCES} ('user item item …' in the order of time, 5-core; {TERMS}), and {TEXT_SOURCE}",
         layouts=({SEQUENCES: KnownFile(users, (sequences_hash,))},),
         parse=partial(parse_leave_one_out, items=items),
         facts={"users": users, "interactions": interactions, "train": users, "validation": users, "test": users},

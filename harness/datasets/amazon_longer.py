@@ -76,7 +76,7 @@ def _longer_user_split(short: Dataset, sequences: Dataset, history_length: int) 
         short,
         name=f"{short.name}-history-{history_length}",
         title=f"{short.title}, up to {history_length} items of history",
-        source=f"{short.source}, {amazon.SEQUENCES} and {text.name}",
+        source=f"{amazon.SPLIT_SOURCE}, {amazon.SEQUENCES} and {text.name}",
         layouts=(layout,),
         parse=partial(parse_longer_user_split, **short.parse.keywords, history_length=history_length),
         facts={name: count for name, count in short.facts.items() if name != "items_that_occur"},

@@ -60,7 +60,7 @@ def descriptions(files: RawFiles, category: Category, asins: Iterable[str]) -> l
     wanted = {asin: ItemDescription() for asin in asins}
     for _, record in literal_records(file) if category.literal else json_records(file):
         asin = record.get("asin")
-        if asin in wanted:
+        if isinstance(asin, str) and asin in wanted:
             wanted[asin] = _described(record)
     return list(wanted.values())
 

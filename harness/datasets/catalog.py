@@ -17,13 +17,17 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path, PurePosixPath
 
+import numpy as np
+
 import harness.datasets
+from harness.datasets.item_descriptions import DESCRIPTIONS
+from harness.datasets.kept_item_text import keep_item_text, kept_problems
 from harness.datasets.large.description import MALFORMED_SHARE, LargeDataset
 from harness.datasets.large.synthesis.names import GeneratedDataset, generated_dataset
 from harness.datasets.large.verification import verify_large
 from harness.datasets.prepared import PreparedDataset, open_prepared
 from harness.datasets.raw import Dataset, KnownFile, Layout, RawFile, RawFiles, Say, check_lines, input_file, read_raw
-from harness.datasets.writing import Contents, exclusive, read_table, row_hash, write_prepared
+from harness.datasets.writing import Contents, Table, dataset_hash, exclusive, read_table, row_hash, write_prepared
 from harness.errors import DataError, InputError, did_you_mean
 
 
@@ -59,11 +63,12 @@ def open_dataset(name: str, data_root: Path) -> PreparedDataset:
 
     Raises:
         InputError: there is no dataset of this name.
-        DataError: it is not prepared, or by another version of the preparation.
+        DataError: it is not prepared, or not as this version of the preparation does it.
     """
     prepared = open_prepared(_prepared_folder(find(name), data_root))
-    if prepared.schema.version != find(name).version:
-        raise DataError(f"{name}: prepared by another version; run `diffbench data prepare {name}`")
+    outdated = _outdated(find(name), prepared)
+    if outdated:
+        raise DataError(f"{name}: {outdated}; run `diffbench data prepare {name}`")
     return prepared
 
 
@@ -98,6 +103,9 @@ def prepare(
     Large datasets are prepared by Ray; their files are taken whatever their counts, which are noted where they differ
     from the published ones.
 
+    A known file of item text is taken along, now or when the dataset is prepared again, from beside the raw files or
+    from wherever raw files are looked for; where there is none, `progress` is told.
+
     Args:
         name: the dataset.
         data_root: where prepared data, and downloads, go.
@@ -116,13 +124,17 @@ def prepare(
     say = progress or (lambda line: None)
     try:
         with exclusive(folder.parent / f".{name}.lock"):
-            done = _done_without_raw_files(dataset, data_root, raw)
-            if done:
-                return done
-            place, layout = _locate(dataset, data_root, raw, say)
-            if isinstance(dataset, LargeDataset):
-                return _prepare_large(dataset, folder, place, say, malformed_share, address)
-            return _prepare(dataset, folder, place, layout, say, accept_unknown)
+            prepared = _done_without_raw_files(dataset, data_root, raw)
+            places = list(_raw_folders(dataset, data_root, None))
+            if prepared is None:
+                place, layout = _locate(dataset, data_root, raw, say)
+                if isinstance(dataset, LargeDataset):
+                    return _prepare_large(dataset, folder, place, say, malformed_share, address)
+                prepared = _prepare(dataset, folder, place, layout, say, accept_unknown)
+                places.insert(0, place)
+            if dataset.item_text is not None:
+                keep_item_text(prepared, dataset.item_text, places, say)
+            return prepared
     except OSError as error:
         raise DataError(f"{folder}: cannot be written ({error.strerror or error}); nothing was kept") from None
 
@@ -184,11 +196,14 @@ def find_raw_file(dataset: Dataset | LargeDataset, file: str, data_root: Path) -
     for folder in folders:
         if (folder / file).is_file():
             return read_raw(folder, {file: KnownFile(0)})[file]
-    raise DataError(f"{dataset.name}: no {file}; put it into {folders[-1]}")
+    raise DataError(
+        f"{dataset.name}: no {file}; put it into {folders[-1]}, or name its folder to `diffbench data prepare"
+        f" {dataset.name} --raw`"
+    )
 
 
 def verify(name: str, data_root: Path) -> list[str]:
-    """Check a prepared dataset against its schema: the hash of its rows, the splits' sizes, and the known counts.
+    """Check a prepared dataset against its schema: the hash of its content, the splits' sizes, and the known counts.
 
     Returns:
         One line for each problem; none when all is well.
@@ -206,23 +221,42 @@ def verify(name: str, data_root: Path) -> list[str]:
         tables = {table: read_table(prepared.folder / f"{table}.parquet") for table in names}
     except DataError as error:
         return [str(error)]
-    problems = []
-    if row_hash(tables) != schema.hash:
-        problems.append(
-            f"{name}: the rows differ from schema.json's hash; delete {prepared.folder} and prepare it again"
-        )
-    for split, known in schema.splits.items():
-        if schema.kind == "sequences":
-            rows = len(tables[split]["target"])
-        else:
-            rows = int((tables["rows"][known.column] == known.code).sum())
-        if rows != known.rows:
-            problems.append(f"{name}: split {split} has {rows:,} rows, schema.json says {known.rows:,}")
+    problems = _hash_problems(prepared, tables) + _split_problems(prepared, tables)
+    if dataset.item_text is not None:
+        problems += kept_problems(prepared, dataset.item_text)
     if not schema.note.startswith(UNKNOWN):
         measured = {**schema.facts, "users": schema.users, "items": schema.items}
         measured |= {split: known.rows for split, known in schema.splits.items()}
         problems += [f"{name}: {line}" for line in _different_counts(dataset, measured)]
     return problems
+
+
+def _hash_problems(prepared: PreparedDataset, tables: Mapping[str, Table]) -> list[str]:
+    schema, descriptions = prepared.schema, prepared.folder / DESCRIPTIONS
+    remedy = f"delete {prepared.folder} and prepare it again"
+    problems = []
+    if dataset_hash(row_hash(tables), schema.descriptions) != schema.hash:
+        problems.append(f"{schema.name}: the rows differ from schema.json's hash; {remedy}")
+    found = input_file(descriptions).sha256 if descriptions.is_file() else ""
+    if found != schema.descriptions:
+        problems.append(f"{schema.name}: {DESCRIPTIONS} differs from schema.json's hash; {remedy}")
+    return problems
+
+
+def _split_problems(prepared: PreparedDataset, tables: Mapping[str, Table]) -> list[str]:
+    schema = prepared.schema
+    problems = []
+    for split, known in schema.splits.items():
+        table, column = (split, "target") if schema.kind == "sequences" else ("rows", known.column)
+        if column not in tables[table]:
+            path = prepared.folder / f"{table}.parquet"
+            problems.append(f"{path}: no column {column}; delete {prepared.folder} and prepare it again")
+            continue
+        values = tables[table][column]
+        rows = len(values) if schema.kind == "sequences" else np.count_nonzero(values == known.code)
+        if rows != known.rows:
+            problems.append(f"{schema.name}: split {split} has {rows:,} rows, schema.json says {known.rows:,}")
+    return list(dict.fromkeys(problems))  # several splits may lack the same column
 
 
 UNKNOWN = "not the known files: "
@@ -274,7 +308,16 @@ def _prepared_or_none(dataset: Dataset | LargeDataset, folder: Path) -> Prepared
         prepared = open_prepared(folder)
     except DataError:
         return None
-    return prepared if prepared.schema.version == dataset.version else None
+    return None if _outdated(dataset, prepared) else prepared
+
+
+def _outdated(dataset: Dataset | LargeDataset, prepared: PreparedDataset) -> str:
+    """Return why a dataset has to be prepared again; empty if it need not."""
+    if prepared.schema.version != dataset.version:
+        return "prepared by another version"
+    if not prepared.schema.descriptions and (prepared.folder / DESCRIPTIONS).is_file():
+        return f"its hash leaves out {DESCRIPTIONS}"
+    return ""
 
 
 def _raw_folders(dataset: Dataset | LargeDataset, data_root: Path, raw: Path | None) -> Iterator[Path]:

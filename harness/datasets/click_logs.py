@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from harness.datasets.encoding import Column
 from harness.datasets.prepared import FieldSchema
-from harness.datasets.raw import RawFile, first_index
+from harness.datasets.raw import RawFile, first_index, is_integer
 from harness.errors import DataError
 from trainables.base import FieldRole
 
@@ -83,8 +83,8 @@ def integers(file: str, name: str, column: pa.DictionaryArray) -> NDArray[np.int
     """
     text_V, index_R = _parts(column)
     for text in text_V:
-        if not (text.isascii() and text.isdigit()):
-            raise DataError(f"{file}: {name} {str(text)!r}, an integer expected")
+        if not is_integer(text):
+            raise DataError(f"{file}: {name} {str(text)!r:.40}, an integer expected")
     numbers_R: NDArray[np.int64] = np.array([int(text) for text in text_V], dtype=np.int64)[index_R]
     return numbers_R
 

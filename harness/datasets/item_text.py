@@ -1,7 +1,8 @@
 """What the items are: their text as embeddings, and their categories and brands.
 
-Neither is part of the prepared rows, so a dataset's hash does not depend on them. Both are made when a trial first
-needs them, and kept as artefacts of their own inside the prepared dataset's folder:
+Both are read from the descriptions that the preparation wrote, which the dataset's hash covers, or from a known file
+that it took along. They are made when a trial first needs them, and kept as artefacts of their own inside the prepared
+dataset's folder:
 
 - `text-<encoder>-<source>/`: `items.parquet` with `embedding` float32 [I, D], row i for item id i + 1, and
   `schema.json` (`TextSchema`);
@@ -32,9 +33,10 @@ from harness.datasets import catalog
 from harness.datasets.encoder import encode
 from harness.datasets.item_descriptions import COLUMNS as KNOWN_COLUMNS
 from harness.datasets.item_descriptions import DESCRIPTIONS, ITEM_ID
+from harness.datasets.kept_item_text import kept_item_text
 from harness.datasets.large.description import LargeDataset
 from harness.datasets.prepared import PreparedDataset
-from harness.datasets.raw import Dataset, ItemTextFile, RawFile
+from harness.datasets.raw import Dataset, ItemTextFile, RawFile, is_integer
 from harness.datasets.writing import Table, exclusive, read_table, replace_folder, row_hash, write_table
 from harness.errors import DataError, InputError
 
@@ -163,12 +165,15 @@ def _item_rows(dataset: PreparedDataset) -> tuple[RawFile, list[dict[str, str]]]
     own = dataset.folder / DESCRIPTIONS
     if own.is_file():
         file = RawFile(DESCRIPTIONS, own.read_bytes())
+        if dataset.schema.descriptions not in ("", file.sha256):
+            raise DataError(f"{own}: differs from schema.json's hash; delete {dataset.folder} and prepare it again")
         return file, read_items(file, ItemTextFile(DESCRIPTIONS, ITEM_ID, file.sha256), dataset.schema.items)
     known = _catalog_entry(dataset)
     if known is None or known.item_text is None:
         raise DataError(f"{dataset.name}: nothing is known of its items' text; use a method that needs none")
     wanted = known.item_text
-    file = catalog.find_raw_file(known, wanted.name, dataset.folder.parent.parent)
+    kept = kept_item_text(dataset, wanted)
+    file = kept or catalog.find_raw_file(known, wanted.name, dataset.folder.parent.parent)
     if file.sha256 != wanted.sha256:
         raise DataError(f"{file.name}: sha256 {file.sha256[:12]}, {wanted.sha256[:12]} expected; get the known file")
     return file, read_items(file, wanted, dataset.schema.items)
@@ -192,10 +197,11 @@ def read_items(file: RawFile, wanted: ItemTextFile, items: int) -> list[dict[str
         rows: list[dict[str, str]] = [dict.fromkeys(KNOWN_COLUMNS, "") for _ in range(items)]
         seen: set[int] = set()
         for row in reader:
-            text = row[wanted.id_column]
-            item = int(text) if text.isascii() and text.isdigit() else 0
+            text = row[wanted.id_column] or ""
+            item = int(text) if is_integer(text) else 0
             if not 1 <= item <= items or item in seen:
-                file.fail(reader.line_num, f"{wanted.id_column} {text!r}, an id of 1 to {items:,} expected, once each")
+                wrong = f"{wanted.id_column} {text!r:.40}"
+                file.fail(reader.line_num, f"{wrong}, an id of 1 to {items:,} expected, once each")
             seen.add(item)
             rows[item - 1] = {column: row[column] or "" for column in KNOWN_COLUMNS}
     except (csv.Error, UnicodeDecodeError) as error:
@@ -205,8 +211,8 @@ def read_items(file: RawFile, wanted: ItemTextFile, items: int) -> list[dict[str
 
 def _attribute_ids(file: RawFile, line: int, row: dict[str, str]) -> list[int]:
     words = row["attribute_ids"].split()
-    if not all(word.isascii() and word.isdigit() and int(word) > 0 for word in words):
-        file.fail(line, f"attribute_ids {row['attribute_ids']!r}, positive integers expected")
+    if not all(is_integer(word) and 0 < int(word) < 1 << 31 for word in words):
+        file.fail(line, f"attribute_ids {row['attribute_ids']!r:.40}, positive integers expected")
     return [int(word) for word in words]
 
 

@@ -7,7 +7,9 @@ Layout of `<data root>/prepared/<name>/`:
   context fields, `label`, `split`, `validation_split`), `users.parquet` and `items.parquet` (row i for id i, the fields
   with that role; `items` also has `count`).
 - sequences: `<split>.parquet` with `history` (a fixed-size list of int32, padded on the right with 0), `length` and
-  `target`.
+  `target`. Where the raw files say what the items are, also `item_text.csv`, a row for each item id (see
+  `item_descriptions`).
+- `raw/`: the known file of item text, where a dataset has one (see `kept_item_text`).
 
 All columns are int32, float32, or fixed-size lists of int32.
 
@@ -77,6 +79,7 @@ class InputFile(BaseModel):
 class Schema(BaseModel):
     """What `schema.json` holds. `hash` covers the rows of all tables; `note` goes beside every result.
 
+    `descriptions` is the SHA-256 of `item_text.csv` where the preparation wrote it; then `hash` covers it too.
     `synthetic` says that the rows are generated; then the note begins with `SYNTHETIC`.
     """
 
@@ -87,6 +90,7 @@ class Schema(BaseModel):
     layout: Literal["tables", "parts"] = "tables"
     version: int
     hash: str
+    descriptions: str = ""
     note: str = ""
     synthetic: bool = False
     inputs: tuple[InputFile, ...]
@@ -112,7 +116,7 @@ class PreparedDataset:
 
     @property
     def hash(self) -> str:
-        """The hash of all prepared rows."""
+        """The hash of all prepared rows, and of the items' descriptions where there are any."""
         return self.schema.hash
 
     @property

@@ -24,6 +24,9 @@ from harness.errors import DataError
 
 _PIECE = 1 << 22
 
+INTEGER_DIGITS = 18
+"""The digits of an integer at most; so many fit into 64 bits."""
+
 Say = Callable[[str], None]
 """Shows one line of progress."""
 
@@ -115,9 +118,9 @@ class Dataset:
         row_hashes: hashes of the prepared rows of the known data, which files of unknown checksum may give too.
         counts_suffice: whether files of unknown checksum are taken, with a note, when all counts are right.
         download: fetches the raw files into a folder, where that is possible.
-        version: raised whenever the prepared rows change.
-        item_text: where the items' titles, categories and brands are; no part of the prepared rows. A dataset whose
-            contents describe its items needs none.
+        version: raised whenever the prepared rows or descriptions change.
+        item_text: where the items' titles, categories and brands are; no part of the prepared rows or of their hash. A
+            dataset whose contents describe its items needs none.
         tried: whether the known files were at hand when this was written. Where they were not, it is tested on small
             files of their format, and tables that have no trials of it say `no data`.
     """
@@ -248,11 +251,16 @@ def integer(file: RawFile, line: int, text: str, what: str) -> int:
     """Return a field as an integer.
 
     Raises:
-        DataError: it is none.
+        DataError: it is none, or has more digits than any number of these files.
     """
-    if not text.isascii() or not text.isdigit():
-        file.fail(line, f"{what} {text!r}, an integer expected")
+    if not is_integer(text):
+        file.fail(line, f"{what} {text!r:.40}, an integer expected, of {INTEGER_DIGITS} digits at most")
     return int(text)
+
+
+def is_integer(text: str | bytes) -> bool:
+    """Return whether a text is made of digits, no more of them than `INTEGER_DIGITS`."""
+    return text.isascii() and text.isdigit() and len(text) <= INTEGER_DIGITS
 
 
 def _after_header(file: RawFile, separator: bytes, header: bytes | None) -> int:

@@ -84,7 +84,7 @@ def _records(file: RawFile, parse: Callable[[str], object], expected: str) -> It
     for number, line in _lines(file):
         try:
             record = parse(line.decode("utf-8"))
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
             record = None
         if not isinstance(record, dict):
             file.fail(number, f"not {expected}")

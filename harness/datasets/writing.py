@@ -1,4 +1,4 @@
-"""Writing a prepared dataset: all of it or nothing, and the hash of its rows."""
+"""Writing a prepared dataset: all of it or nothing, and the hash of its content."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from harness.datasets.item_descriptions import DESCRIPTIONS, ItemDescription, write_descriptions
+from harness.datasets.item_descriptions import DESCRIPTIONS, ItemDescription, descriptions_file
 from harness.datasets.prepared import FieldSchema, InputFile, PreparedDataset, Schema, SplitSchema
 from harness.errors import DataError
 
@@ -30,7 +30,7 @@ Table = Mapping[str, NDArray[Any]]
 class Contents:
     """All of a prepared dataset except where it came from; `tables` by file name without `.parquet`.
 
-    `described_items`, of ids 1, 2, …, are no part of the rows' hash.
+    `described_items` are those of ids 1, 2, …, all of them or none.
     """
 
     kind: Literal["interactions", "sequences"]
@@ -59,6 +59,18 @@ def row_hash(tables: Mapping[str, Table]) -> str:
     return digest.hexdigest()
 
 
+def dataset_hash(rows: str, descriptions: str) -> str:
+    """Return the hash of a dataset: its rows', or where it describes its items one of both.
+
+    Args:
+        rows: see `row_hash`.
+        descriptions: the SHA-256 of the file of the items' descriptions, empty where there is none.
+    """
+    if not descriptions:
+        return rows
+    return hashlib.sha256(f"rows {rows}\n{DESCRIPTIONS} {descriptions}\n".encode()).hexdigest()
+
+
 def write_prepared(
     folder: Path, contents: Contents, *, name: str, version: int, inputs: Sequence[InputFile]
 ) -> PreparedDataset:
@@ -67,11 +79,14 @@ def write_prepared(
     Raises:
         DataError: the disk is full or the folder cannot be written; nothing is left behind.
     """
+    descriptions = descriptions_file(contents.described_items) if contents.described_items else b""
+    described = hashlib.sha256(descriptions).hexdigest() if descriptions else ""
     schema = Schema(
         name=name,
         kind=contents.kind,
         version=version,
-        hash=row_hash(contents.tables),
+        hash=dataset_hash(row_hash(contents.tables), described),
+        descriptions=described,
         note=contents.note,
         inputs=tuple(inputs),
         fields=tuple(contents.fields),
@@ -84,8 +99,8 @@ def write_prepared(
     with whole_folder(folder) as partial:
         for table, columns in contents.tables.items():
             write_table(partial / f"{table}.parquet", columns)
-        if contents.described_items:
-            write_descriptions(partial / DESCRIPTIONS, contents.described_items)
+        if descriptions:
+            (partial / DESCRIPTIONS).write_bytes(descriptions)
         (partial / "schema.json").write_text(schema.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return PreparedDataset(folder, schema)
 

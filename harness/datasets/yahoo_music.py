@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from harness.datasets.integer_blocks import integer_blocks
 from harness.datasets.item_descriptions import ItemDescription, one_line
-from harness.datasets.raw import Dataset, KnownFile, RawFile, RawFiles, StreamedFile
+from harness.datasets.raw import Dataset, KnownFile, RawFile, RawFiles, StreamedFile, is_integer
 from harness.datasets.sequences import HISTORY_LENGTH, Interactions, by_user, sequence_contents, user_split
 from harness.datasets.writing import Contents
 
@@ -98,7 +98,7 @@ def _names(file: RawFile) -> dict[int, str]:
     names = {}
     for line in file.path.read_text(encoding="cp1252", errors="replace").splitlines():
         number, separator, name = line.partition("\t")
-        if separator and number.lstrip("-").isdigit():
+        if separator and is_integer(number):
             names[int(number)] = one_line(name, LONGEST_NAME)
     return names
 

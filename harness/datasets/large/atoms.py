@@ -132,6 +132,10 @@ class ClickAtoms:
         return (len(CLICK_SPLITS) * by_time_R + random_R).astype(np.int8)
 
 
+LEAST_CLICKS = 100
+"""The rows for which the smallest of the nine atoms, a hundredth of all, is expected to have one."""
+
+
 def click_atoms(rows: int, bounds: Sequence[Bound]) -> ClickAtoms:
     """Return the nine atoms of this many rows, with the sizes that are expected of them."""
     tenth = {"train": 8, "validation": 1, "test": 1}

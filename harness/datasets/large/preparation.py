@@ -20,7 +20,7 @@ import numpy as np
 import ray
 from numpy.typing import NDArray
 
-from harness.datasets.large.atoms import Atoms, Bound, click_atoms, cold_start_atoms
+from harness.datasets.large.atoms import LEAST_CLICKS, Atoms, Bound, click_atoms, cold_start_atoms
 from harness.datasets.large.description import MALFORMED_SHARE, ColdStart, LargeDataset, Profiles
 from harness.datasets.large.formats import LineFormat
 from harness.datasets.large.malformed import check_malformed
@@ -322,6 +322,9 @@ class _Preparation:
         if isinstance(self.dataset.protocol, ColdStart):
             return cold_start_atoms(self.dataset.protocol, *joined.counts())
         rows = sum(report.rows for report in joined.reports)
+        if rows < LEAST_CLICKS:
+            path = self.raw / self.dataset.rows.file
+            raise DataError(f"{path}: {rows:,} rows, {LEAST_CLICKS:,} or more are needed to be split 8:1:1; take more")
 
         def count(column: str, time: int | None) -> Callable[[NDArray[np.int64]], NDArray[np.int64]]:
             return lambda edges: np.sum(get([call_one(count_below, edges, column, time, of) for of in joined.rows]), 0)

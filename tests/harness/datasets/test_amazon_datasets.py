@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from harness.datasets import amazon, catalog
+from harness.datasets.item_text import item_attributes
 from harness.datasets.raw import RawFile
 from harness.datasets.writing import Contents, read_table
 from harness.errors import DataError
@@ -15,6 +16,17 @@ SIZES = {
     "amazon-sports": (28_478, 3_559, 3_561),
     "amazon-toys": (15_529, 1_941, 1_942),
 }
+
+
+HASHES = {
+    "amazon-beauty": "cfd5b4f14ea9",
+    "amazon-sports": "710f8b10b6e4",
+    "amazon-toys": "7c7e143998f1",
+    "amazon-beauty-leave-one-out": "6ee46d86dfa1",
+    "amazon-sports-leave-one-out": "3b6fb73942ed",
+    "amazon-toys-leave-one-out": "e23def0e65d5",
+}
+"""Those of the committed results."""
 
 
 def parse_user_split(train: str, validation: str = "1 2\n", test: str = "2 1\n") -> Contents:
@@ -62,6 +74,7 @@ def test_leave_one_out_takes_three_targets_a_user_from_the_end() -> None:
         ("1 2\n1 21\n", r"train_data\.txt: line 2: item 21, 1 to 20 expected"),
         ("1\n", r"train_data\.txt: line 1: 1 items, 2 to 11 expected"),
         (" ".join(map(str, range(1, 13))) + "\n", r"train_data\.txt: line 1: 12 items, 2 to 11 expected"),
+        (f"1 {'7' * 5000}\n", r"train_data\.txt: line 1: '7{39}, an integer expected, of 18 digits at most"),
         ("1 2\u00e9\n", r"train_data\.txt: line 1: '2é', an integer expected"),
     ],
 )
@@ -98,6 +111,26 @@ def test_the_user_split_has_the_papers_sizes(
         *history, target = map(int, lines[row].split())
         assert table["history"][row].tolist() == history + [0] * (10 - len(history))
         assert (table["length"][row], table["target"][row]) == (len(history), target)
+
+
+@pytest.mark.parametrize("name", HASHES)
+def test_item_text_goes_along_and_no_hash_depends_on_it(
+    name: str, raw_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DIFFBENCH_DATA", raising=False)
+    prepared = catalog.prepare(name, tmp_path, raw_data)
+    assert prepared.hash[:12] == HASHES[name]
+    kept, folder = prepared.folder / "raw/item_text.csv", catalog.find(name).folder
+    assert kept.read_bytes() == (raw_data / folder / "item_text.csv").read_bytes()
+    attribute_IA = item_attributes(prepared).value
+    assert len(attribute_IA) == prepared.schema.items
+    assert catalog.verify(name, tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["amazon-beauty", "amazon-beauty-leave-one-out", "amazon-beauty-history-20"])
+def test_item_text_is_named_where_raw_files_are_missing(name: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no raw files; put .*item_text\.csv.* into "):
+        catalog.prepare(name, tmp_path, tmp_path)
 
 
 @pytest.mark.parametrize("name", SIZES)

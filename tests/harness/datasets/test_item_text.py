@@ -83,6 +83,7 @@ def test_attributes_are_padded_with_0(tmp_path: Path, monkeypatch: pytest.Monkey
         (HEADER + "1,a,b,1,c\n1,a,b,1,c\n", r"text\.csv: line 3: id '1', an id of 1 to 4 expected, once each"),
         (HEADER + "5,a,b,1,c\n", r"text\.csv: line 2: id '5', an id of 1 to 4 expected"),
         (HEADER + "x,a,b,1,c\n", r"text\.csv: line 2: id 'x'"),
+        (HEADER + "7" * 5000 + ",a,b,1,c\n", r"text\.csv: line 2: id '7{39}, an id of 1 to 4 expected"),
         (HEADER + '1,"a"b,b,1,c\n', r"text\.csv: not the expected file with commas"),
     ],
 )
@@ -91,9 +92,10 @@ def test_a_bad_row_is_named(text: str, message: str) -> None:
         read_items(RawFile("text.csv", text.encode()), ItemTextFile("text.csv", "id", ""), 4)
 
 
-def test_attributes_that_are_no_numbers_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    dataset = small(tmp_path, monkeypatch, HEADER + "1,a,b,1 x,c\n")
-    with pytest.raises(DataError, match="attribute_ids '1 x', positive integers expected"):
+@pytest.mark.parametrize("ids", ["1 x", "0", "2147483648", "1 " + "7" * 5000])
+def test_attributes_that_are_no_numbers_are_named(ids: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = small(tmp_path, monkeypatch, HEADER + f"1,a,b,{ids},c\n")
+    with pytest.raises(DataError, match=f"attribute_ids '{ids[:30]}.*, positive integers expected"):
         item_text.item_attributes(dataset)
     assert not (dataset.folder / "attributes").exists()
 

@@ -75,6 +75,14 @@ def test_every_row_has_its_fields_and_lies_in_its_splits(both: tuple[PreparedDat
             np.testing.assert_allclose(values, expected.columns[name][row_R], rtol=1e-6, err_msg=f"{atom} {name}")
 
 
+def test_too_few_rows_for_the_splits_are_one_line(tmp_path: Path) -> None:
+    raw = write_small_ads(tmp_path / "raw", rows=99)
+    message = r"raw_sample\.csv: 99 rows, 100 or more are needed to be split 8:1:1; take more$"
+    with pytest.raises(DataError, match=message):
+        prepare_large(tmp_path / "small", small_ads(Clicks()), raw, silent, sizes=SMALL)
+    assert [path.name for path in tmp_path.iterdir()] == ["raw"]
+
+
 def test_sizes_are_those_of_the_vocabularies(both: tuple[PreparedDataset, Expected]) -> None:
     prepared, expected = both
     for field in prepared.schema.fields:

@@ -12,7 +12,7 @@ from harness.datasets import amazon_2018, catalog, item_text, steam, yahoo_music
 from harness.datasets.amazon_2014_reviews import COUNTS
 from harness.datasets.encoder import Encoded
 from harness.datasets.prepared import PreparedDataset
-from harness.datasets.writing import Contents, read_table
+from harness.datasets.writing import Contents, Table, read_table, row_hash
 from harness.errors import DataError
 from tests.harness.datasets.streamed_copies import as_json, as_python_2, streamed, write_gzipped
 
@@ -68,6 +68,10 @@ def prepared_with(
     return catalog.prepare(name, root)
 
 
+def tables_of(dataset: PreparedDataset) -> dict[str, Table]:
+    return {split: read_table(dataset.folder / f"{split}.parquet") for split in dataset.schema.splits}
+
+
 def test_steam_leaves_out_users_and_games_with_fewer_than_20_reviews(tmp_path: Path) -> None:
     rows = reviews(users=30, items=25, each=22) + reviews(users=30, items=40, each=19, prefix="x")
     path = write_gzipped(tmp_path / steam.REVIEWS, steam_lines(rows))
@@ -117,7 +121,7 @@ def test_games_are_described_where_their_file_is_there(tmp_path: Path, monkeypat
     assert item_text.item_attributes(dataset).value[1].tolist() == [3, 1, 2]
 
 
-def test_without_the_games_file_text_is_missing_and_the_rows_are_the_same(
+def test_without_the_games_file_text_is_missing_and_the_hash_is_that_of_the_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_gzipped(tmp_path / "raw/steam" / steam.REVIEWS, steam_lines(reviews(users=30, items=21, each=20)))
@@ -125,7 +129,9 @@ def test_without_the_games_file_text_is_missing_and_the_rows_are_the_same(
     with pytest.raises(DataError, match=r"steam: nothing is known of its items' text; use a method that needs none"):
         item_text.item_text(dataset, "minilm", "descriptions")
     write_gzipped(path.with_name(steam.GAMES), as_python_2([{"id": "item001", "app_name": "Half Life"}]))
-    assert catalog.prepare("steam", tmp_path).hash == dataset.hash
+    assert row_hash(tables_of(dataset)) == dataset.hash
+    described = catalog.prepare("steam", tmp_path)
+    assert row_hash(tables_of(described)) == dataset.hash != described.hash
     assert len(catalog.open_dataset("steam", tmp_path).schema.inputs) == 2
 
 
@@ -182,6 +188,27 @@ def test_products_of_2018_are_described(tmp_path: Path) -> None:
     assert (described[0].title, described[0].attributes) == ("Oil &amp; filter", ("Fram", "Automotive", "Filters"))
     assert (described[1].title, described[1].attributes) == ("", ("Tires",))
     assert (described[2].title, described[2].attributes) == ("", ())
+
+
+def test_other_text_of_the_same_rows_is_another_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own, folder = amazon_2018.category("instruments"), tmp_path / "raw/amazon-2018"
+    write_gzipped(folder / own.reviews, amazon_lines(reviews(users=40, items=10, each=6)))
+    hashes = [prepared_with("amazon-2018-instruments", tmp_path, monkeypatch).hash]
+    for title in ("Strings", "Drums"):
+        write_gzipped(folder / own.products, as_json([{"asin": "item003", "title": title}]))
+        hashes.append(catalog.prepare("amazon-2018-instruments", tmp_path).hash)
+        assert catalog.verify("amazon-2018-instruments", tmp_path) == []
+    assert len(set(hashes)) == 3
+
+
+def test_a_title_that_utf_8_cannot_hold_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own, folder = amazon_2018.category("instruments"), tmp_path / "raw/amazon-2018"
+    write_gzipped(folder / own.reviews, amazon_lines(reviews(users=40, items=10, each=6)))
+    products = ['{"asin": "item003", "title": "Guitar \\ud83d", "brand": "\\ude00"}', '{"asin": ["item004"]}']
+    write_gzipped(folder / own.products, products)
+    dataset = prepared_with("amazon-2018-instruments", tmp_path, monkeypatch)
+    written = (dataset.folder / "item_text.csv").read_text(encoding="utf-8").splitlines()
+    assert written[4] == "4,Guitar \ufffd,\ufffd,1,"
 
 
 def test_pretraining_needs_the_files_of_all_its_categories(tmp_path: Path) -> None:
@@ -256,7 +283,8 @@ def test_yahoo_draws_as_many_users_as_asked_and_the_same_again(tmp_path: Path) -
 
 
 def test_yahoos_artists_have_their_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    names = "-100\tNot Applicable\n1000\tBeyoncé\n1029\tThe  Who\n\nodd line\n"
+    names = "-100\tNot Applicable\n1000\tBeyoncé\n1029\tThe  Who\n\nodd line\n²\tSquare\n--7\tMinus\n"
+    names += f"{'7' * 5000}\tLong\n"
     folder = yahoo_files(tmp_path / "raw/yahoo-r1", yahoo_lines(users=60, artists=30, each=25), names)
     assert (folder / yahoo_music.NAMES).exists()
     dataset = prepared_with("yahoo-r1", tmp_path, monkeypatch)

@@ -34,6 +34,15 @@ def test_a_movie_that_is_not_known_is_named() -> None:
         parsed("7::10::5::30\n7::11::1::20\n")
 
 
+@pytest.mark.parametrize("digits", [19, 5000])
+def test_a_number_that_is_too_large_is_named(digits: int) -> None:
+    expected = ", an integer expected, of 18 digits at most"
+    with pytest.raises(DataError, match=rf"movies\.dat: line 4: movie '9{{19,39}}'?{expected}$"):
+        parsed("7::10::5::30\n", f"{MOVIES}{'9' * digits}::Late::Drama\n")
+    with pytest.raises(DataError, match=rf"ratings\.dat: line 1: timestamp '9{{19,39}}'?{expected}$"):
+        parsed(f"7::10::5::{'9' * digits}\n")
+
+
 @pytest.mark.parametrize(("name", "longest"), [("ml-1m-next-item", 10), ("ml-1m-next-item-history-30", 30)])
 def test_every_user_of_movielens_1m_is_a_sequence(name: str, longest: int, raw_data: Path, tmp_path: Path) -> None:
     prepared = catalog.prepare(name, tmp_path, raw_data)

@@ -44,6 +44,9 @@ def test_a_large_file_is_not_read_to_its_end(tmp_path: Path) -> None:
         "(" * 5000,
         "-" * 100_000 + "1",
         "{'id': \x00}",
+        "{[1]: 2}",
+        "{{}, 1}",
+        "{'id': " + "7" * 5000 + "}",
         "",
     ],
 )

@@ -1,6 +1,8 @@
 import errno
+import hashlib
 import json
 import multiprocessing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +10,17 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from harness.datasets.item_descriptions import ItemDescription, one_line
 from harness.datasets.prepared import SplitSchema, open_prepared
-from harness.datasets.writing import Contents, exclusive, read_table, row_hash, write_prepared, write_table
+from harness.datasets.writing import (
+    Contents,
+    dataset_hash,
+    exclusive,
+    read_table,
+    row_hash,
+    write_prepared,
+    write_table,
+)
 from harness.errors import DataError
 
 
@@ -63,6 +74,41 @@ def test_the_hash_covers_values_names_types_and_shapes_but_not_the_encoding(tmp_
     assert row_hash({"t": {"a": np.array([1, 2], dtype=">i4")}}) == hashes[0]
     pq.write_table(pq.read_table(_written(tmp_path, base)), tmp_path / "plain.parquet", compression="none")
     assert row_hash({"t": read_table(tmp_path / "plain.parquet")}) == hashes[0]
+
+
+def test_the_hash_covers_descriptions_where_there_are_any(tmp_path: Path) -> None:
+    items = [ItemDescription("Soap", ("Jason", "Skin")), ItemDescription("Brush"), ItemDescription()]
+    others = [
+        [*items[:2], ItemDescription("Comb")],
+        items[1:] + items[:1],
+        [ItemDescription("Soap", ("Skin", "Jason")), *items[1:]],
+    ]
+    plain = write(tmp_path / "plain", contents())
+    assert plain == row_hash(contents().tables)
+    hashes = [write(tmp_path / "some", replace(contents(), described_items=some)) for some in (items, *others)]
+    assert len({plain, *hashes}) == 5
+    assert write(tmp_path / "again", replace(contents(), described_items=items)) == hashes[0]
+    written = hashlib.sha256((tmp_path / "again/item_text.csv").read_bytes()).hexdigest()
+    assert open_prepared(tmp_path / "again").schema.descriptions == written
+    assert dataset_hash(plain, written) == hashes[0]
+    assert open_prepared(tmp_path / "plain").schema.descriptions == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("Guitar \ud83d", "Guitar \ufffd"),
+        ("\ude00 Guitar \ude00\ud83d", "\ufffd Guitar \ufffd\ufffd"),
+        ("Guitar \ud83d\ude00", "Guitar \U0001f600"),  # as Python 2 wrote it
+        ("Beyonc\u00e9 \U0001f600 \ufeff", "Beyonc\u00e9 \U0001f600 \ufeff"),
+        (" a|b\n c ", "a b c"),
+        (None, ""),
+    ],
+)
+def test_a_description_is_one_line_that_can_be_written(text: object, line: str, tmp_path: Path) -> None:
+    assert one_line(text, 20) == line
+    described = [ItemDescription(one_line(text, 20), (one_line(text, 20),))] * 3
+    write(tmp_path / "small", replace(contents(), described_items=described))
 
 
 def _written(folder: Path, table: dict[str, Any]) -> Path:
