@@ -6,6 +6,7 @@ Legend: N rows of a split, M new items, D embedding size.
 from __future__ import annotations
 
 import functools
+import math
 from contextlib import AbstractContextManager
 from typing import Any, Literal
 
@@ -16,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from harness.devices import rows_on
+from harness.errors import InputError
 from harness.metrics.auc import auc, auc_standard_error
 from harness.metrics.curves import precision_recall_points, roc_points
 from harness.metrics.log_loss import log_loss
@@ -80,6 +82,7 @@ class ColdStart:
 
         Raises:
             FloatingPointError: a loss or a score is not finite.
+            InputError: there is a checkpoint to start from, and the method pretrains its own way.
             ValueError: a split has no rows.
         """
         protocol = _Protocol(context)
@@ -102,6 +105,7 @@ class _Protocol:
 
     def __init__(self, context: Context) -> None:
         assert isinstance(context.settings, ColdStartSettings)
+        _check_start(context)
         self._context, self._settings = context, context.settings
         self.kind = "validation" if context.purpose == "search" else "test"
         self._step = 0
@@ -138,7 +142,9 @@ class _Protocol:
         curves: dict[str, Tensor] = {}
         self.log(f"{prefix}/auc", metrics[f"{prefix}/auc"])
         if self.kind == "test":
-            metrics[f"{prefix}/auc_standard_error"] = auc_standard_error(score_N, label_N)
+            error = auc_standard_error(score_N, label_N)
+            if not math.isnan(error):  # of one row of a class there is an AUC, and no error of it
+                metrics[f"{prefix}/auc_standard_error"] = error
             curves[f"{prefix}/roc"] = torch.from_numpy(roc_points(score_N, label_N))
             curves[f"{prefix}/pr"] = torch.from_numpy(precision_recall_points(score_N, label_N))
         return metrics, curves
@@ -209,3 +215,13 @@ class _Protocol:
 
     def _order(self, stage: str) -> int:
         return derive_seed(self._context.seed, "order", stage)
+
+
+def _check_start(context: Context) -> None:
+    """Refuse a checkpoint that would silently take the place of a method's own pretraining."""
+    method = context.method.cls
+    if context.start is not None and not method.shares_pretraining:
+        raise InputError(
+            f"{method.__name__} pretrains its own way, from no other trial; leave starts_from out of its row and name"
+            " the backbone there"
+        )

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from trainables.base import CtrModel, DropoutRate, ItemTable, NonNegativeFloat, PositiveFloat, PositiveInt
 from trainables.cold_start.csdm_gradients import Draws, GradientsByHand
 from trainables.cold_start.generator import COUNT, EmbeddingGenerator, PreparedBatch
+from trainables.cold_start.side_information import Start, start_small
+from trainables.cold_start.training import of_first_worker
 from trainables.cold_start.unet import UNet
 from trainables.diffusion.bridge import SideInformationBridge
 from trainables.diffusion.schedules import csdm_schedule
@@ -35,7 +37,8 @@ class CSDM(EmbeddingGenerator):
     by their rows, which leaves its expectation as it is. `draws="row"` computes and draws for every row, as the
     release does.
 
-    Everything trains in training mode, and the U-Net's dropout stays active while embeddings are generated.
+    The generator trains in training mode, beside a frozen backbone in `backbone_mode`; the U-Net's dropout stays active
+    while embeddings are generated.
 
     Args:
         backbone: the CTR model.
@@ -43,16 +46,23 @@ class CSDM(EmbeddingGenerator):
         stride: s of the sub-sequence; searched in {5, 10}.
         steps: T.
         beta: of the schedule (eq. 11).
-        sigma: of the reverse steps (eq. 10); 0 is deterministic but for the U-Net's dropout.
+        sigma: of the reverse steps (eq. 10); 0 is deterministic but for the U-Net's dropout. It is at most
+            √(1 − α_t) in a step to t: √β, 0.0032 by default, where the sub-sequence has more than one step.
         dropout: of h in the forward process (eq. 13).
         unet_dropout: of the U-Net's input.
         unet_hidden: sizes of the U-Net's layers, outer and inner, which the paper does not give.
         time_size: size of the position encoding.
         repetitions: how often each batch is used (10 on ML-1M, 2 on Taobao).
-        variant: `paper`, or `released`: the U-Net stays at its initial weights and h is weighted by c_t, not √c_t.
-        train_unet: False leaves the U-Net at its initial weights, whatever the variant.
+        variant: `paper`, or `released`: the U-Net stays at the weights that it starts with, and h is weighted by c_t,
+            not √c_t. How they start is no part of the variant, see `start`.
+        train_unet: False leaves the U-Net at the weights that it starts with, whatever the variant.
+        start: `default`: all layers as torch draws them, the paper giving no start; `released`: both encoders and the
+            decoder uniform in ±0.01, the U-Net's weights Xavier-normal and its biases N(0, 0.001²).
         reverse: `full` goes through the sub-sequence, `one_step` from its first step straight to z̃_0, and `none`
             leaves the diffusion out: z̃_0 = h, without L_diff.
+
+    Raises:
+        ValueError: `sigma` is above what a reverse step allows.
     """
 
     def __init__(
@@ -70,6 +80,7 @@ class CSDM(EmbeddingGenerator):
         time_size: PositiveInt = 32,
         variant: Literal["paper", "released"] = "paper",
         train_unet: bool = True,
+        start: Start = "default",
         reverse: Literal["full", "one_step", "none"] = "full",
         **shared: Any,
     ) -> None:
@@ -80,6 +91,8 @@ class CSDM(EmbeddingGenerator):
         self.bridge = SideInformationBridge(alpha, c if variant == "released" else c.sqrt())
         sequence = self.bridge.sub_sequence(stride)
         self.reverse_steps = {"full": sequence, "one_step": sequence[:1], "none": ()}[reverse]
+        # Computed with σ, which they bound, so that one too large is refused before anything trains.
+        weights = tuple(self.bridge.reverse_weights(t, to, sigma) for t, to in pairwise((*self.reverse_steps, 0)))
 
         size = backbone.item_embedding.shape[1]
         self.encode_side = nn.Linear(self.side.size, size)
@@ -88,6 +101,10 @@ class CSDM(EmbeddingGenerator):
         self.unet = UNet(size, unet_hidden, time_size, steps, unet_dropout)
         self.decode = nn.Linear(size + self.has_count, size)
         self.unet_trains = train_unet and variant == "paper"
+        if start == "released":
+            for module in (self.encode_side, self.encode_embedding, self.decode):
+                start_small(module)
+            self.unet.start_as_released()
 
         self._by_hand = GradientsByHand(
             self.side,
@@ -97,19 +114,19 @@ class CSDM(EmbeddingGenerator):
             self.decode,
             self.bridge,
             steps=self.reverse_steps,
-            weights=tuple(self.bridge.reverse_weights(t, to) for t, to in pairwise((*self.reverse_steps, 0))),
+            weights=weights,
             rho=rho,
             unet_trains=self.unet_trains,
         )
 
     @torch.no_grad()
     def generate(self, items: ItemTable, item_M: Tensor) -> Tensor:
-        """Return warmed-up embeddings [M, D]."""
+        """Return warmed-up embeddings [M, D], the same at all workers."""
         self.unet.train()
         columns = self._columns(items, item_M)
         h_MD: Tensor = self.encode_side(self.side(columns))
         scales = [self._scale(self.unet.dropout, h_MD) for _ in self.reverse_steps]
-        return self._decoded(h_MD, columns, self.unet.time_parts(), scales)
+        return of_first_worker(self._decoded(h_MD, columns, self.unet.time_parts(), scales))
 
     def diffusion_loss(self, embedding_MD: Tensor, h_MD: Tensor, weight_M: Tensor, draws: Draws) -> Tensor:
         """Return the simplified L_diff, the squared error of the predicted noise, items weighted by `weight_M`."""

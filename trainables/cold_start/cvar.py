@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from trainables.base import CtrModel, ItemTable, NonNegativeFloat, PositiveInt
 from trainables.cold_start.generator import EmbeddingGenerator, PreparedBatch
 from trainables.cold_start.side_information import start_small
+from trainables.cold_start.training import of_first_worker, rows_of_all_workers
 
 
 class Latent(NamedTuple):
@@ -86,9 +87,9 @@ class CVAR(EmbeddingGenerator):
 
     @torch.no_grad()
     def generate(self, items: ItemTable, item_M: Tensor) -> Tensor:
-        """Return embeddings [M, D] decoded from side information."""
+        """Return embeddings [M, D] decoded from side information, the same at all workers."""
         columns = self._columns(items, item_M)
-        return self._decoded(self.encode_side(self.side(columns)), columns)
+        return of_first_worker(self._decoded(self.encode_side(self.side(columns)), columns))
 
     def _generator_parameters(self) -> list[nn.Parameter]:
         modules = (self.side, self.encode_embedding, self.encode_side, self.decode)
@@ -101,10 +102,12 @@ class CVAR(EmbeddingGenerator):
         error_M = (self._decoded(of_embedding, prepared.columns) - prepared.embedding_MD).square().sum(dim=1)
         reconstruction = torch.dot(error_M, prepared.weight_M)
         distance = torch.dot(wasserstein(of_embedding, of_side), prepared.weight_M)
+        # Several workers weigh a loss as a mean over all their rows; times the number of these it is a sum.
+        rows = rows_of_all_workers(len(prepared.label_B))
         return {
             "ctr_loss": prepared.ctr_loss(generated_MD),
             "weighted_reconstruction_loss": self.reconstruction_weight * reconstruction,
-            "weighted_alignment_loss": self.alignment_weight * len(prepared.label_B) * distance,
+            "weighted_alignment_loss": self.alignment_weight * rows * distance,
         }
 
     def _decoded(self, latent: Latent, columns: dict[str, Tensor]) -> Tensor:

@@ -22,6 +22,7 @@ from trainables.base import (
 )
 from trainables.cold_start.side_information import Variant
 from trainables.cold_start.training import TrainedColdStartMethod
+from trainables.workers import from_first
 
 
 class DropoutNet(TrainedColdStartMethod):
@@ -60,7 +61,8 @@ class DropoutNet(TrainedColdStartMethod):
 
         def losses(batch: CtrBatch) -> dict[str, Tensor]:
             values = self.backbone.embed(batch)
-            if float(torch.rand(())) < self.drop_probability:
+            dropped = float(torch.rand(())) < self.drop_probability
+            if from_first(dropped):  # the whole batch, whichever worker has its rows
                 mean_D = self._mean_embedding(averaged_M)
                 values = values.with_item(mean_D.expand(len(batch), -1))
             logits_B = self.backbone.interact(values)

@@ -78,7 +78,8 @@ class EmbeddingGenerator(TrainedColdStartMethod):
         fit_epochs: passes over the base rows.
         adapt_generator_epochs: passes over a warm block with the generator.
         backbone_mode: while the generator trains, the frozen backbone is in `training` mode (batch statistics,
-            which move the running ones, and dropout: the release) or in `evaluation` mode.
+            which move the running ones, and dropout: the release) or in `evaluation` mode. While the item-ID
+            embeddings train on a warm block, it is in training mode either way.
         side_fields: names of the fields that make up the side information; by default the item ID and every field
             with an item's role.
         draws: whether noise and dropout are drawn once an `item` of the batch or once a `row`.

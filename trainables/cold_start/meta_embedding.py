@@ -28,14 +28,16 @@ from trainables.base import (
 from trainables.cold_start.generator import BackboneMode
 from trainables.cold_start.side_information import (
     DescribedItems,
+    Start,
     Variant,
     described,
     item_id_name,
     item_side_information,
     two_layers,
 )
-from trainables.cold_start.training import TrainedColdStartMethod
+from trainables.cold_start.training import TrainedColdStartMethod, rows_of_all_workers
 from trainables.layers import gather_rows
+from trainables.workers import gathered, summed
 
 
 @dataclass(frozen=True)
@@ -80,9 +82,11 @@ class MetaEmbedding(TrainedColdStartMethod):
 
     Each hot item plays a new one (Pan et al., Algorithm 1): the loss l_a of its generated embedding on rows of one
     quarter (cold), one step of gradient descent on the embedding, and the loss l_b of the moved embedding on as many
-    later rows (warm); the generator minimizes α l_a + (1 − α) l_b, through the step. Epoch k takes quarters k and k + 1
-    of each item's rows in time, so that one epoch uses the first two alone. The backbone is frozen. On a warm block the
-    item-ID embeddings alone are trained. For the arguments that are not listed here see `TrainedColdStartMethod`.
+    rows of the next quarter (warm); the generator minimizes α l_a + (1 − α) l_b, through the step. Quarters are of each
+    item's rows in time. Epoch k, counted from 0, takes quarters k and k + 1 modulo 4: a single epoch uses the first two
+    alone, and a fourth one pairs the last quarter with the first, whose rows are earlier, as the release does. The
+    backbone is frozen. On a warm block the item-ID embeddings alone are trained. For the arguments that are not listed
+    here see `TrainedColdStartMethod`.
 
     Args:
         backbone: the CTR model.
@@ -92,7 +96,12 @@ class MetaEmbedding(TrainedColdStartMethod):
         generator_learning_rate: of the generator.
         fit_epochs: passes over a pair of quarters.
         backbone_mode: while the generator trains, the frozen backbone is in `training` mode (batch statistics,
-            which move the running ones, and dropout: the release) or in `evaluation` mode.
+            which move the running ones, and dropout: the release) or in `evaluation` mode. While the item-ID
+            embeddings train on a warm block, it is in training mode either way.
+        side_fields: names of the fields that describe an item, by default all; its ID is one in variant `released`
+            alone.
+        start: of the generator, for which the paper gives none. `default`: uniform in ±0.01, as the released programs'
+            other generators; `released`: as torch draws it, the release leaving its `init_metaE` uncalled.
         variant: `paper`: l_a is the mean over an item's rows, and the generator sees what describes the item, not its
             ID; `released`: l_a is the mean over the batch, each row moves an embedding of its own by its own gradient
             (so a step is thousands of times smaller), and the generator sees the item-ID embedding too.
@@ -108,6 +117,8 @@ class MetaEmbedding(TrainedColdStartMethod):
         generator_learning_rate: PositiveFloat = 1e-3,
         fit_epochs: PositiveInt = 1,
         backbone_mode: BackboneMode = "training",
+        side_fields: tuple[str, ...] | None = None,
+        start: Start = "default",
         variant: Variant = "paper",
         **shared: Any,
     ) -> None:
@@ -116,8 +127,9 @@ class MetaEmbedding(TrainedColdStartMethod):
         self.generator_learning_rate, self.fit_epochs = generator_learning_rate, fit_epochs
         self.backbone_mode = backbone_mode
         self.item_name = item_id_name(backbone)
-        self.side = item_side_information(backbone, variant)
-        self.generator = two_layers(self.side.size, hidden_size, int(backbone.item_embedding.shape[1]))
+        self.side = item_side_information(backbone, variant, side_fields)
+        size = int(backbone.item_embedding.shape[1])
+        self.generator = two_layers(self.side.size, hidden_size, size, small=start == "default")
 
     def fit(self, base: RowSource, *, seed: int, log: Log = no_log) -> None:
         """Train the generator on pairs of quarters of the hot items' rows."""
@@ -147,16 +159,17 @@ class MetaEmbedding(TrainedColdStartMethod):
 
     def _losses(self, side: DescribedItems, cold: CtrBatch, warm: CtrBatch) -> dict[str, Tensor]:
         """Return α l_a and (1 − α) l_b; row k of both batches is of the same item."""
-        item_M, row_B, rows_M = torch.unique(
-            cold.columns[self.item_name].long(), return_inverse=True, return_counts=True
-        )
+        item_M, row_B, rows_M = _items_of_all_workers(cold.columns[self.item_name].long())
         generated_BD = gather_rows(self.generator(side.of(item_M)), row_B)
         cold_loss_B = self._loss(cold, generated_BD)
-        share_B = 1 / rows_M[row_B] if self.variant == "paper" else torch.full_like(cold_loss_B, 1 / len(cold))
+        if self.variant == "paper":
+            share_B = 1 / rows_M[row_B]
+        else:
+            share_B = torch.full_like(cold_loss_B, 1 / rows_of_all_workers(len(cold)))
         (gradient_BD,) = torch.autograd.grad(torch.dot(cold_loss_B, share_B), generated_BD, create_graph=True)
         if self.variant == "paper":
             of_item_MD = gradient_BD.new_zeros(len(item_M), gradient_BD.shape[1]).index_add(0, row_B, gradient_BD)
-            gradient_BD = of_item_MD.index_select(0, row_B)
+            gradient_BD = summed(of_item_MD).index_select(0, row_B)
         warm_loss_B = self._loss(warm, generated_BD - self.inner_learning_rate * gradient_BD)
         return {
             "weighted_cold_loss": self.cold_loss_weight * cold_loss_B.mean(),
@@ -168,3 +181,10 @@ class MetaEmbedding(TrainedColdStartMethod):
             values = self.backbone.embed(batch)
         logits_B = self.backbone.interact(values.with_item(item_BD))
         return F.binary_cross_entropy_with_logits(logits_B, batch.label_B, reduction="none")
+
+
+def _items_of_all_workers(item_B: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the distinct items [M] of all workers' rows, each own row's place among them [B], and their rows [M]."""
+    item_M = gathered(item_B).unique()
+    row_B = torch.searchsorted(item_M, item_B)
+    return item_M, row_B, summed(torch.bincount(row_B, minlength=len(item_M)))

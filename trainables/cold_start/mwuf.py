@@ -60,7 +60,10 @@ class MWUF(TrainedColdStartMethod):
         generator_learning_rate: of the two networks and of the second table.
         fit_epochs: passes over the base rows.
         backbone_mode: while the networks train, the frozen backbone is in `training` mode (batch statistics, which
-            move the running ones, and dropout: the release) or in `evaluation` mode.
+            move the running ones, and dropout: the release) or in `evaluation` mode. While the item-ID embeddings
+            train on a warm block, it is in training mode either way.
+        side_fields: names of the fields that describe an item, by default all; its ID is one in variant `released`
+            alone.
         variant: `paper`; or `released`, which takes the item j's users to be the users with an item's ID whose item has
             j's ID (users and items swapped when it averages) and zeros for who has none, the item-ID embedding as part
             of the side information, the mean of the whole table, new items included, and weight decay on the second
@@ -77,6 +80,7 @@ class MWUF(TrainedColdStartMethod):
         generator_learning_rate: PositiveFloat = 1e-3,
         fit_epochs: PositiveInt = 1,
         backbone_mode: BackboneMode = "training",
+        side_fields: tuple[str, ...] | None = None,
         variant: Variant = "paper",
         **shared: Any,
     ) -> None:
@@ -85,7 +89,7 @@ class MWUF(TrainedColdStartMethod):
         self.backbone_mode, self.variant = backbone_mode, variant
         self.item_name, self.user = item_id_name(backbone), user_id_field(backbone, "MWUF")
         self.users = BackboneFields(backbone, "user_id")
-        self.side = item_side_information(backbone, variant)
+        self.side = item_side_information(backbone, variant, side_fields)
         items, size = backbone.item_embedding.shape
         if variant == "released" and items > self.user.size:
             raise ValueError(

@@ -6,7 +6,7 @@ hidden size, D embedding size, L positions of a sequence.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Literal, NamedTuple
 
 import torch
@@ -17,6 +17,8 @@ from trainables.layers import FieldSums
 from trainables.lookups import Lookup, looked_up
 
 Variant = Literal["paper", "released"]
+Start = Literal["default", "released"]
+"""Which parameters a generator starts with: the method's own way, or that of the authors' released program."""
 ITEMS_AT_ONCE = 65536
 """Items that a backbone embeds at once, with all of its fields: 71 MB of 17 fields of 16 numbers."""
 
@@ -29,11 +31,19 @@ class PreparedItems(NamedTuple):
 
 
 class SideInformation(nn.Module):
-    """The generator's own, standard-normal embeddings of an item's fields, concatenated with its numbers: [M, S]."""
+    """The generator's own, standard-normal embeddings of an item's fields, concatenated with its numbers: [M, S].
+
+    Raises:
+        ValueError: all fields are numbers, or there is none.
+    """
 
     def __init__(self, fields: Sequence[Field], embedding_size: int) -> None:
         super().__init__()
-        self.sums = FieldSums([field for field in fields if field.kind != "number"], embedding_size)
+        embedded = [field for field in fields if field.kind != "number"]
+        if not embedded:
+            names = ", ".join(field.name for field in fields)
+            raise ValueError(f"side_fields [{names}]: nothing there has an embedding; name a category or a sequence")
+        self.sums = FieldSums(embedded, embedding_size)
         self.numbers = [field.name for field in fields if field.kind == "number"]
         self.size = len(self.sums.fields) * embedding_size + len(self.numbers)
 
@@ -60,16 +70,19 @@ class SideInformation(nn.Module):
 
 
 class BackboneFields:
-    """The fields of some roles as a backbone embeds them, concatenated with their numbers.
+    """The fields of some roles as a backbone embeds them, concatenated with their numbers; of `names` alone if given.
 
     Relies on a backbone's `embed` giving embeddings and numbers in the order of its fields.
     """
 
-    def __init__(self, backbone: CtrModel, *roles: FieldRole) -> None:
+    def __init__(self, backbone: CtrModel, *roles: FieldRole, names: Collection[str] | None = None) -> None:
+        def wanted(field: Field) -> bool:
+            return field.role in roles and (names is None or field.name in names)
+
         embedded = [field for field in backbone.fields if field.kind != "number"]
         numbers = [field for field in backbone.fields if field.kind == "number"]
-        self.embedded = [position for position, field in enumerate(embedded) if field.role in roles]
-        self.numbers = [position for position, field in enumerate(numbers) if field.role in roles]
+        self.embedded = [position for position, field in enumerate(embedded) if wanted(field)]
+        self.numbers = [position for position, field in enumerate(numbers) if wanted(field)]
         self.size = len(self.embedded) * int(backbone.item_embedding.shape[1]) + len(self.numbers)
 
     def __call__(self, values: FieldValues) -> Tensor:
@@ -77,18 +90,28 @@ class BackboneFields:
         return torch.cat([values.embedded_BFD[:, self.embedded].flatten(1), values.numbers_BN[:, self.numbers]], dim=1)
 
 
-def item_side_information(backbone: CtrModel, variant: Variant) -> BackboneFields:
+def item_side_information(
+    backbone: CtrModel, variant: Variant, side_fields: tuple[str, ...] | None = None
+) -> BackboneFields:
     """Return the fields that describe an item, in the released programs its ID too.
 
+    Args:
+        backbone: the CTR model.
+        variant: `paper` leaves the item's ID out, even where it is named.
+        side_fields: names of the fields; all of them by default.
+
     Raises:
-        ValueError: the dataset knows nothing of an item but its ID, and the variant is `paper`.
+        ValueError: a name is not an item's field, or nothing describes an item.
     """
-    side = BackboneFields(backbone, "item") if variant == "paper" else BackboneFields(backbone, "item_id", "item")
-    if not side.size:
-        raise ValueError(
-            "variant paper: no field has the role item, so nothing describes an item; use variant released"
-        )
-    return side
+    names = {field.name for field in chosen_side_fields(backbone.fields, side_fields)}
+    roles: tuple[FieldRole, ...] = ("item",) if variant == "paper" else ("item_id", "item")
+    side = BackboneFields(backbone, *roles, names=names)
+    if side.size:
+        return side
+    if side_fields is not None:
+        named = ", ".join(side_fields)
+        raise ValueError(f"side_fields [{named}]: nothing there describes an item; name a field with the role item")
+    raise ValueError("variant paper: no field has the role item, so nothing describes an item; use variant released")
 
 
 def items_alone(backbone: CtrModel, items: ItemTable, item_M: Tensor) -> FieldValues:
@@ -131,13 +154,15 @@ class DescribedItems:
         return self._side_KS.index_select(0, torch.searchsorted(self._item_K, item_M))
 
 
-def two_layers(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
-    """Return Linear → ReLU → Linear with all parameters uniform in ±0.01.
+def two_layers(inputs: int, hidden: int, outputs: int, *, small: bool = True) -> nn.Sequential:
+    """Return Linear → ReLU → Linear.
 
-    That is the start of the released program's generators; their papers do not give one.
+    The papers of those who use it give no start. With `small`, all parameters are uniform in ±0.01, as MWUF's networks
+    start in the released program; else as torch draws them, as its Meta-Embedding does.
     """
     network = nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, outputs))
-    start_small(network)
+    if small:
+        start_small(network)
     return network
 
 

@@ -27,7 +27,7 @@ from trainables.base import (
 from trainables.checkpoints import Loop, Place
 from trainables.loss_curve import LossCurve
 from trainables.rowwise_adam import EmbeddingUpdates, adam_of
-from trainables.workers import backward
+from trainables.workers import backward, gathered, summed, workers
 
 
 @contextmanager
@@ -43,6 +43,16 @@ def training_only(module: nn.Module, parameters: Iterable[nn.Parameter]) -> Iter
         for parameter, required in before:
             parameter.requires_grad_(required)
             parameter.grad = None
+
+
+def rows_of_all_workers(rows: int) -> int:
+    """Return how many rows a batch has at all workers together, `rows` being those of this one."""
+    return rows if workers() == 1 else int(summed(torch.tensor(rows)))
+
+
+def of_first_worker(rows_MD: Tensor) -> Tensor:
+    """Return the first worker's rows [M, D] at all of them: what each draws by itself would differ."""
+    return gathered(rows_MD)[: len(rows_MD)]
 
 
 class TrainedColdStartMethod(ColdStartMethod, ABC):
@@ -95,7 +105,10 @@ class TrainedColdStartMethod(ColdStartMethod, ABC):
         self.minimize("pretrain", parameters, self.ctr_loss, base, self.learning_rate, self.epochs, seed=seed, log=log)
 
     def train_item_embeddings(self, block: RowSource, *, seed: int, log: Log = no_log) -> None:
-        """Train the item-ID embeddings alone on a block."""
+        """Train the item-ID embeddings alone on a block.
+
+        The backbone is in training mode, also of a method that has it in evaluation mode while a generator trains.
+        """
         self.backbone.train()
         item = [self.backbone.item_embedding]
         rate, epochs = self.adapt_learning_rate, self.adapt_epochs

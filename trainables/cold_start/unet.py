@@ -32,6 +32,12 @@ class UNet(nn.Module):
         self.last = nn.Linear(outer, size)
         self.register_buffer("positions_TE", _positions(steps + 1, time_size), persistent=False)
 
+    def start_as_released(self) -> None:
+        """Draw weights from N(0, 2 / (inputs + outputs)) (Xavier) and biases from N(0, 0.001²)."""
+        for layer in (self.first, self.second, self.third, self.last, self.time):
+            nn.init.xavier_normal_(layer.weight)
+            nn.init.normal_(layer.bias, std=0.001)
+
     def time_parts(self) -> Tensor:
         """Return what the first layer adds at each step 0 … T, its bias included [T + 1, O]."""
         time_TE = self.time(self.get_buffer("positions_TE"))

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from harness import feeds
 from harness.datasets.prepared import PreparedDataset
 from harness.datasets.synthetic import write_small_interactions
+from harness.errors import InputError
 from harness.feed import open_rows
 from harness.tasks.cold_start import STAGES, ColdStart, ColdStartSettings
 from harness.tasks.context import Component, Context, Outcome, Purpose
@@ -30,6 +31,8 @@ from trainables.base import (
 )
 from trainables.cold_start.bare import BareBackbone
 from trainables.cold_start.csdm import CSDM
+from trainables.cold_start.dropoutnet import DropoutNet
+from trainables.cold_start.velf import VELF
 from trainables.ctr.deepfm import DeepFM
 
 SMALL: dict[type[ColdStartMethod], dict[str, Any]] = {
@@ -280,6 +283,48 @@ def test_a_checkpoint_of_another_backbone_is_refused(dataset: PreparedDataset) -
     start: Mapping[str, Tensor] = {"weight": torch.ones(2)}
     with pytest.raises(ValueError, match=r"checkpoint .* does not fit this backbone"):
         run(dataset, "repeat", start=start)
+
+
+@pytest.mark.parametrize("method", [VELF, DropoutNet])
+def test_a_method_with_its_own_pretraining_is_refused_another_s(
+    dataset: PreparedDataset, method: type[ColdStartMethod]
+) -> None:
+    start: Mapping[str, Tensor] = DeepFM(dataset.fields).state_dict()
+    with pytest.raises(InputError, match=rf"^{method.__name__} pretrains its own way, .*; leave starts_from out"):
+        run(dataset, "repeat", method, start=start)
+
+
+class OnePositive:
+    """Rows of which the first alone is positive."""
+
+    def __init__(self, rows: Any) -> None:
+        self._rows, self.items = rows, rows.items
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def distinct_items(self) -> Tensor:
+        found: Tensor = self._rows.distinct_items()
+        return found
+
+    def batches(self, batch_size: int) -> Iterator[CtrBatch]:
+        for number, batch in enumerate(self._rows.batches(batch_size)):
+            label_B = torch.zeros_like(batch.label_B)
+            label_B[0] = float(number == 0)
+            yield CtrBatch(batch.columns, label_B)
+
+
+def test_an_auc_without_an_error_of_it_is_a_result(dataset: PreparedDataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """DeLong's error needs two rows of each class."""
+
+    def opened(dataset: PreparedDataset, name: str, purpose: Purpose, **options: Any) -> Any:
+        rows = open_rows(dataset, name, purpose, **options)
+        return OnePositive(rows) if name == "test" else rows
+
+    monkeypatch.setattr(feeds, "open_rows", opened)
+    metrics = with_time_model(dataset, "repeat").metrics
+    assert all(np.isfinite(value) for value in metrics.values())
+    assert {name.split("/")[2] for name in metrics} == {"auc", "log_loss"}
 
 
 def test_settings_are_checked() -> None:

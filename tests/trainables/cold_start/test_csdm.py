@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
-from torch import Tensor
+from torch import Tensor, nn
 
 from tests.trainables.small_rows import FIELDS, SmallRows, small_rows
 from trainables.base import CtrBatch
@@ -134,6 +134,50 @@ def test_the_unet_can_stay_at_its_initial_weights(parameters: dict[str, Any]) ->
     assert "unet" not in names and {"side", "encode_side", "encode_embedding", "decode"} <= names
 
 
+def test_the_released_start_has_the_ranges_of_the_release() -> None:
+    """Encoders and decoder uniform in ±0.01; the U-Net Xavier-normal, its biases of deviation 0.001."""
+    method = csdm(start="released", unet_hidden=(96, 80), time_size=64)
+    for module in (method.encode_side, method.encode_embedding, method.decode):
+        for parameter in module.parameters():
+            assert 0.007 < float(parameter.detach().abs().max()) <= 0.01
+        assert float(module.weight.detach().std()) == pytest.approx(0.01 / 3**0.5, rel=0.15)
+    layers = [module for module in method.unet.modules() if isinstance(module, nn.Linear)]
+    assert len(layers) == 5
+    for layer in layers:
+        weight = layer.weight.detach()
+        assert float(weight.std()) == pytest.approx((2 / sum(weight.shape)) ** 0.5, rel=0.1)
+        assert float(weight.abs().max() / weight.std()) > 2.5  # a uniform one would end at √3
+    biases = torch.cat([layer.bias.detach() for layer in layers])
+    assert float(biases.std()) == pytest.approx(0.001, rel=0.15) and float(biases.abs().max()) > 0.0025
+    assert float(method.side.table.detach().std()) == pytest.approx(1, abs=0.15)
+
+
+def test_the_start_is_no_part_of_the_variant() -> None:
+    paper, released, started = (
+        csdm(**parameters).state_dict() for parameters in ({}, {"variant": "released"}, {"start": "released"})
+    )
+    assert all(torch.equal(value, released[name]) for name, value in paper.items())
+    same = {name for name, value in paper.items() if torch.equal(value, started[name])}
+    assert all(name.startswith(("backbone.", "side.")) for name in same)
+    assert {name for name in paper if name.startswith(("backbone.", "side."))} == same
+
+
+def test_a_sigma_that_a_reverse_step_does_not_allow_is_refused_at_once() -> None:
+    with pytest.raises(ValueError, match=r"^sigma 0\.0032: at step 1 it may be at most 0\.00316$"):
+        csdm(sigma=0.0032)
+    method = csdm(sigma=0.00316)
+    method.fit(small_rows(32), seed=0)
+    for free in ({"reverse": "one_step"}, {"reverse": "none"}, {"stride": 100}, {"beta": 0.5}):
+        csdm(sigma=0.5, **free)
+
+
+def test_a_warm_block_trains_embeddings_beside_a_backbone_in_training_mode_either_way() -> None:
+    method = csdm(backbone_mode="evaluation")
+    before = copied(method)
+    method.train_item_embeddings(small_rows(32, items=(8, 12)), seed=0)
+    assert any("running_mean" in name for name in changed(method, before))
+
+
 def test_adapting_rewrites_every_new_item_and_no_other() -> None:
     method, new_item_M = csdm(adapt_learning_rate=1e-9, **CERTAIN), torch.arange(8, 12)
     before = method.backbone.item_embedding.detach().clone()
@@ -177,6 +221,12 @@ def test_side_information_is_by_default_everything_about_the_item() -> None:
         csdm(side_fields=("timestamp",))
     with pytest.raises(ValueError, match="side_fields: no field 'yaer'"):
         csdm(side_fields=("yaer",))
+
+
+@pytest.mark.parametrize("names", [("count",), ()])
+def test_side_information_without_an_embedding_is_refused(names: tuple[str, ...]) -> None:
+    with pytest.raises(ValueError, match=rf"^side_fields \[{', '.join(names)}\]: nothing there has an embedding; name"):
+        csdm(side_fields=names)
 
 
 def test_new_items_learn_from_side_information() -> None:

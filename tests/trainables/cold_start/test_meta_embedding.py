@@ -129,6 +129,18 @@ def test_epochs_take_neighbouring_quarters_in_turn(monkeypatch: pytest.MonkeyPat
     assert [round(4 * mean - 0.5) for _, mean in means] == [1, 2, 3, 0, 1]
 
 
+def test_the_released_start_is_torch_s_and_the_default_is_small() -> None:
+    torch.manual_seed(0)
+    DotProduct()
+    torchs = nn.Sequential(nn.Linear(4 * 2 + 1, 16), nn.ReLU(), nn.Linear(16, 4)).state_dict()
+    for start, variant in (("released", "paper"), ("default", "paper"), ("default", "released")):
+        torch.manual_seed(0)
+        own: Any = {"start": start, "variant": variant}
+        found = MetaEmbedding(DotProduct(), **own).generator.state_dict()
+        assert all(torch.equal(found[name], torchs[name]) for name in found) == (start == "released")
+        assert all(float(value.abs().max()) <= 0.01 for value in found.values()) == (start == "default")
+
+
 def test_only_the_generator_trains() -> None:
     torch.manual_seed(0)
     method = MetaEmbedding(DeepFM(FIELDS), batch_size=16)

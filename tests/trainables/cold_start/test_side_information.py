@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -50,6 +51,47 @@ def test_known_items_are_found_by_their_ids() -> None:
     side = DescribedItems(model, item_side_information(model, "paper"), item_table(), known_K)
     asked_M = torch.tensor([9, 1, 5, 5])
     assert torch.equal(side.of(asked_M), at_once(model, "paper")[asked_M])
+
+
+@pytest.mark.parametrize(
+    ("names", "variant", "embedded", "size"),
+    [
+        (None, "paper", ["year", "title"], 33),
+        (None, "released", ["item_id", "year", "title"], 49),
+        (("count", "item_id", "year"), "paper", ["year"], 17),
+        (("count", "item_id", "year"), "released", ["item_id", "year"], 33),
+        (("year",), "released", ["year"], 16),
+        (("item_id", "count"), "paper", [], 1),
+    ],
+)
+@pytest.mark.parametrize("method", [MWUF, MetaEmbedding])
+def test_named_fields_alone_describe_an_item(
+    method: type[ColdStartMethod], names: tuple[str, ...] | None, variant: Variant, embedded: list[str], size: int
+) -> None:
+    fields = tuple(replace(field, size=20) if field.role == "user_id" else field for field in FIELDS)
+    built: Any = method(DeepFM(fields), side_fields=names, variant=variant)  # type: ignore[call-arg]
+    of_backbone = [field.name for field in fields if field.kind != "number"]
+    assert [of_backbone[place] for place in built.side.embedded] == embedded
+    assert built.side.size == size
+    built.fit(small_rows(64), seed=0)
+    assert built.generate(item_table(), torch.tensor([3, 9])).shape == (2, 16)
+
+
+@pytest.mark.parametrize("method", [MWUF, MetaEmbedding])
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (("yaer",), "side_fields: no field 'yaer'; known: user_id, item_id, year"),
+        (("timestamp",), "side_fields: 'timestamp' has the role 'context'; name fields of items only"),
+        (("item_id",), r"side_fields \[item_id\]: nothing there describes an item; name a field with the role item"),
+        ((), r"side_fields \[\]: nothing there describes an item"),
+    ],
+)
+def test_names_that_describe_no_item_are_an_error(
+    method: type[ColdStartMethod], names: tuple[str, ...], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        method(backbone(), side_fields=names)  # type: ignore[call-arg]
 
 
 @pytest.mark.parametrize("method", [MWUF, MetaEmbedding])
