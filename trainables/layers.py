@@ -131,6 +131,9 @@ class FieldSums(nn.Module):
 
     `padding="masked"` leaves out id 0 of a sequence; `"summed"` adds its row as often as it stands there, as the
     authors' release does. All tables lie one below the other in `table_VD`, so that a batch needs one gather.
+
+    Raises:
+        ValueError: there is no field.
     """
 
     row_tables: ClassVar[tuple[str, ...]] = ("table_VD",)
@@ -141,6 +144,8 @@ class FieldSums(nn.Module):
 
     def __init__(self, fields: Sequence[Field], embedding_size: int, padding: Padding = "masked") -> None:
         super().__init__()
+        if not fields:
+            raise ValueError("fields: no category and no sequence to embed; give one at least")
         self.fields = tuple(fields)
         self.padding = padding
         self.table_VD = nn.Parameter(torch.randn(sum(field.size for field in fields), embedding_size))
@@ -192,6 +197,9 @@ class FieldEmbeddings(nn.Module):
 
     The item-ID table is a parameter of its own, so that a stage can train it alone. `row_tables`, here and in other
     modules, names the parameters of which only rows are ever looked up.
+
+    Raises:
+        ValueError: not exactly one field has the role `item_id`, or no other one is embedded.
     """
 
     row_tables: ClassVar[tuple[str, ...]] = ("item_ID",)
@@ -203,6 +211,8 @@ class FieldEmbeddings(nn.Module):
         item_fields = [position for position, field in enumerate(self.embedded) if field.role == "item_id"]
         if len(item_fields) != 1:
             raise ValueError(f"fields: {len(item_fields)} have the role item_id; a model needs exactly one")
+        if len(self.embedded) == 1:
+            raise ValueError("fields: nothing to embed beside the item's ID; give another category or sequence")
         self.item_field = item_fields[0]
         item = self.embedded[self.item_field]
         self.item_ID = nn.Parameter(torch.randn(item.size, embedding_size))

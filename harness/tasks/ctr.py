@@ -5,6 +5,7 @@ Legend: N rows of a split.
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 import numpy as np
@@ -92,11 +93,13 @@ class Ctr:
         score_N, label_N = scored(method, rows, context.settings)
         metrics = {
             f"{kind}/auc": auc(score_N, label_N),
-            f"{kind}/auc_standard_error": auc_standard_error(score_N, label_N),
             f"{kind}/log_loss": log_loss(score_N, label_N),
             f"{kind}/ece": expected_calibration_error(score_N, label_N),
             f"{kind}/epochs": float(epochs),
         }
+        standard_error = auc_standard_error(score_N, label_N)
+        if not math.isnan(standard_error):  # as it is of a class with a single row, which has an AUC all the same
+            metrics[f"{kind}/auc_standard_error"] = standard_error
         if kind == "test":
             split = context.settings.split
             known = planted(context.dataset, f"{split}_train", f"{split}_test")

@@ -139,6 +139,14 @@ def test_fields_without_an_item_id_are_refused() -> None:
         FieldEmbeddings([field for field in FIELDS if field.role != "item_id"], 4)
 
 
+def test_an_empty_list_of_fields_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^fields: no category and no sequence to embed; give one at least$"):
+        FieldSums([], 4)
+    alone = [field for field in FIELDS if field.role == "item_id" or field.kind == "number"]
+    with pytest.raises(ValueError, match=r"^fields: nothing to embed beside the item's ID; give another .*$"):
+        FieldEmbeddings(alone, 4)
+
+
 def test_pairwise_interactions_are_the_double_loop() -> None:
     fields_BFD = torch.randn(3, 5, 2, dtype=torch.float64, requires_grad=True)
     pairs = [(i, j) for i in range(5) for j in range(i + 1, 5)]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from trainables.base import ItemTable, Log, PositiveFloat, PositiveInt, RowSource, no_log
 from trainables.cold_start.training import TrainedColdStartMethod
@@ -12,6 +14,9 @@ from trainables.ctr.denoiser import FieldDenoiser
 from trainables.ctr.dgenctr import pretrain
 from trainables.diffusion.discrete import SCHEDULES, Corruption, DiscreteDiffusion, KeepingSchedule
 from trainables.layers import EmbeddedCtrModel
+from trainables.workers import gathered
+
+_DENOISER = "denoiser."
 
 
 class DGenCTRBackbone(TrainedColdStartMethod):
@@ -42,6 +47,13 @@ class DGenCTRBackbone(TrainedColdStartMethod):
         self.restoring_epochs = restoring_epochs
         self.process = DiscreteDiffusion(SCHEDULES[schedule](steps), corruption)
         self.label_weight, self.negatives = label_weight, negatives
+        self.denoiser: FieldDenoiser | None = None  # while the backbone learns to restore rows
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Load a state; one that was taken while the backbone learned to restore rows has the denoiser too."""
+        if self.denoiser is None and any(name.startswith(_DENOISER) for name in state_dict):
+            self.denoiser = self._built_denoiser()
+        return super().load_state_dict(state_dict, strict, assign)
 
     def pretrain(self, base: RowSource, *, seed: int, log: Log = no_log) -> None:
         """Train the backbone by restoring corrupted rows, then by their labels."""
@@ -49,22 +61,29 @@ class DGenCTRBackbone(TrainedColdStartMethod):
         super().pretrain(base, seed=seed, log=log)
 
     def _restore(self, base: RowSource, *, seed: int, log: Log) -> None:
-        denoiser = FieldDenoiser(
-            self.embedded_backbone[0], self.process, label_weight=self.label_weight, negatives=self.negatives
-        )
+        self.denoiser = self._built_denoiser()
+        _take_from_first(self.denoiser.parameters())
         pretrain(
-            denoiser,
+            self,
+            self.denoiser,
             base,
             learning_rate=self.learning_rate,
             weight_decay=self.weight_decay,
             batch_size=self.batch_size,
             epochs=self.restoring_epochs,
+            embedding_updates=self.embedding_updates,
             curve=self.curve,
             seed=seed + self.epochs,
             log=log,
         )
+        self.denoiser = None
         for parameter in self.parameters():
             parameter.grad = None
+
+    def _built_denoiser(self) -> FieldDenoiser:
+        """Return a denoiser of the backbone; what it has beside that is drawn from torch's global generator."""
+        backbone = self.embedded_backbone[0]
+        return FieldDenoiser(backbone, self.process, label_weight=self.label_weight, negatives=self.negatives)
 
     def fit(self, base: RowSource, *, seed: int, log: Log = no_log) -> None:
         """Do nothing: there is nothing beside the backbone."""
@@ -76,3 +95,10 @@ class DGenCTRBackbone(TrainedColdStartMethod):
     def adapt(self, block: RowSource, new_item_M: Tensor, *, seed: int, log: Log = no_log) -> None:
         """Train the item-ID embeddings on the block."""
         self.train_item_embeddings(block, seed=seed, log=log)
+
+
+@torch.no_grad()
+def _take_from_first(parameters: Iterable[nn.Parameter]) -> None:
+    """Give all workers the first one's values: in a stage, each draws from a generator of its own."""
+    for parameter in parameters:
+        parameter.copy_(gathered(parameter)[: len(parameter)])

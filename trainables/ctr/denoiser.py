@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Literal, cast
+from typing import Annotated, Literal, cast
 
 import torch
 import torch.nn.functional as F  # noqa: N812
+from annotated_types import Ge
 from torch import Tensor, nn
 
 from trainables.base import CtrBatch, FieldValues, RowSource
@@ -33,6 +34,7 @@ from trainables.diffusion.discrete import DiscreteDiffusion
 from trainables.layers import MLP, EmbeddedCtrModel
 
 Weighting = Literal["equal", "bound"]
+NumberBins = Annotated[int, Ge(2)]
 TIME_WAVES = 4
 
 
@@ -68,11 +70,14 @@ class FieldDenoiser(nn.Module):
         temperature: of the cosine.
         frequency_correction: whether sampled logits are lowered by the logarithm of their frequency (see
             `sampled_softmax_loss`).
-        number_bins: bins of a numeric field.
+        number_bins: bins of a numeric field, two at least.
         weighting: a corrupted field counts as much at every t (`equal`), or as in the likelihood's `bound`, by
             T·(ᾱ_{t−1} − ᾱ_t)/(1 − ᾱ_t) (Austin et al. 2021, §3.4 for masks).
         label: whether the label takes part; without it, it is always hidden, and the backbone's logit is not trained.
         label_weight: of the label's loss; the fields' mean loss has weight 1.
+
+    Raises:
+        ValueError: there are fewer than two bins.
     """
 
     def __init__(
@@ -84,12 +89,14 @@ class FieldDenoiser(nn.Module):
         negatives: int = 128,
         temperature: float = 0.1,
         frequency_correction: bool = False,
-        number_bins: int = 10,
+        number_bins: NumberBins = 10,
         weighting: Weighting = "equal",
         label: bool = True,
         label_weight: float = 1.0,
     ) -> None:
         super().__init__()
+        if number_bins < 2:  # one bin has no edge, of which a corrupted number is drawn, and nothing to predict
+            raise ValueError(f"number_bins: {number_bins} is too few to tell numbers apart; give two at least")
         self.backbone, self.process = backbone, process
         self.fields, self.numbers = backbone.embeddings.embedded, backbone.embeddings.numbers
         self.full_below, self.negatives, self.temperature = full_below, negatives, temperature

@@ -14,6 +14,7 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from trainables.base import (
+    ColdStartMethod,
     CtrMethod,
     Log,
     NonNegativeFloat,
@@ -26,11 +27,13 @@ from trainables.base import (
     load_backbone,
     no_log,
 )
-from trainables.ctr.denoiser import FieldDenoiser, Weighting
+from trainables.checkpoints import Loop
+from trainables.ctr.denoiser import FieldDenoiser, NumberBins, Weighting
 from trainables.ctr.supervised import Supervised, adam, check_rows, train_epoch
 from trainables.diffusion.discrete import SCHEDULES, Corruption, DiscreteDiffusion, KeepingSchedule
 from trainables.layers import EmbeddedCtrModel
 from trainables.loss_curve import LossCurve
+from trainables.rowwise_adam import EmbeddingUpdates
 
 Transfer = Literal["all", "embeddings", "scoring_network", "none"]
 EMBEDDINGS = "embeddings."
@@ -63,7 +66,7 @@ class DGenCTRPretraining(CtrMethod):
         negatives: sampled values of a larger vocabulary.
         temperature: of the cosine between a prediction and a value's embedding.
         frequency_correction: whether sampled logits are lowered by the logarithm of their frequency.
-        number_bins: bins of a numeric field.
+        number_bins: bins of a numeric field, two at least.
         weighting: of the times: `equal`, or as in the likelihood's `bound`.
         learning_rate: of Adam.
         weight_decay: an L2 gradient on every parameter.
@@ -86,7 +89,7 @@ class DGenCTRPretraining(CtrMethod):
         negatives: PositiveInt = 128,
         temperature: PositiveFloat = 0.1,
         frequency_correction: bool = False,
-        number_bins: PositiveInt = 10,
+        number_bins: NumberBins = 10,
         weighting: Weighting = "equal",
         learning_rate: PositiveFloat = 1e-3,
         weight_decay: NonNegativeFloat = 1e-6,
@@ -123,6 +126,7 @@ class DGenCTRPretraining(CtrMethod):
             FloatingPointError: a loss is not finite.
         """
         pretrain(
+            self,
             self.denoiser,
             rows,
             learning_rate=self.learning_rate,
@@ -185,6 +189,7 @@ class DGenCTR(Supervised):
 
 
 def pretrain(
+    method: CtrMethod | ColdStartMethod,
     denoiser: FieldDenoiser,
     rows: RowSource,
     *,
@@ -192,19 +197,27 @@ def pretrain(
     weight_decay: float,
     batch_size: int,
     epochs: int,
+    embedding_updates: EmbeddingUpdates = "all_rows",
     curve: LossCurve,
     seed: int,
     log: Log,
 ) -> None:
-    """Train a denoiser, with its backbone, on corrupted rows.
+    """Train a method's denoiser, with its backbone, on corrupted rows; interrupted, it goes on where it was.
+
+    The denoiser is a part of the method, so that the method's checkpoints hold what it has learned. Of the embedding
+    tables, `touched_rows` are the values that the batch's losses look at, sampled ones and all of a small field too.
 
     Raises:
         ValueError: there is no row to train on.
         FloatingPointError: a loss is not finite.
     """
     check_rows("pretrain", rows)
-    denoiser.prepare(rows, seed=seed)
-    optimizer = adam(denoiser, learning_rate, weight_decay)
+    method.checkpoints.once("bins and frequencies", lambda: denoiser.prepare(rows, seed=seed))
+    optimizer = adam(denoiser, learning_rate, weight_decay, embedding_updates)
+    loop = Loop(method, [optimizer], curve)
     for epoch in range(epochs):
         denoiser.train()
-        train_epoch("pretrain", rows, denoiser.losses, optimizer, curve, batch_size, seed=seed + epoch, log=log)
+        train_epoch(
+            "pretrain", rows, denoiser.losses, optimizer, curve, batch_size,
+            seed=seed + epoch, log=log, checkpoints=method.checkpoints, loop=loop,
+        )  # fmt: skip

@@ -1,6 +1,7 @@
 """Where the fields of a backbone lie in its tables, so that the values of many fields are gathered at once.
 
-Legend: V values of a field, R rows of a table, C requested rows, L positions of a sequence, D embedding size.
+Legend: V values of a field, R rows of a table, C requested rows, L positions of a sequence, D embedding size,
+N numeric fields, S sampled rows.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from trainables.base import Field, RowSource
 from trainables.layers import FieldEmbeddings, gather_rows
+from trainables.workers import gathered, summed
 
 
 class FieldRows(nn.Module):
@@ -50,7 +52,10 @@ class FieldRows(nn.Module):
 
 
 def value_shares(fields: tuple[Field, ...], rows: RowSource, batch_size: int = 65536) -> list[Tensor]:
-    """Return how often each value of each field occurs among all words of the field, float32 [V] each, in [0, 1]."""
+    """Return how often each value of each field occurs among all words of the field, float32 [V] each, in [0, 1].
+
+    Of several workers, among the words of all of them: a value that one of them lacks still has its share.
+    """
     counts = [torch.zeros(field.size, dtype=torch.int64) for field in fields]
     for batch in rows.batches(batch_size):
         for count_V, field in zip(counts, fields, strict=True):
@@ -58,17 +63,22 @@ def value_shares(fields: tuple[Field, ...], rows: RowSource, batch_size: int = 6
             if field.kind == "sequence":
                 word = word[word != 0]
             count_V += torch.bincount(word.long(), minlength=field.size)
+    counts = [summed(count_V) for count_V in counts]
     return [(count_V / count_V.sum().clamp(min=1)).float() for count_V in counts]
 
 
 def number_bins(fields: tuple[Field, ...], rows: RowSource, bins: int, seed: int, sample: int = 200_000) -> Tensor:
-    """Return the inner edges of bins with equal numbers of rows, float32 [N, bins − 1], from a sample of the rows."""
+    """Return the inner edges of bins with equal numbers of rows, float32 [N, bins − 1], from a sample of the rows.
+
+    Several workers sample the batches that one alone would, each its part of them, and all get the same edges.
+    """
     batches = []
     seen = 0
     for batch in rows.batches(8192, shuffle_seed=seed):
-        batches.append(torch.stack([batch.columns[field.name] for field in fields]))
-        seen += len(batch)
+        batches.append(torch.stack([batch.columns[field.name] for field in fields], dim=1))
+        seen += int(summed(torch.tensor(len(batch))))
         if seen >= sample:
             break
+    value_SN = gathered(torch.cat(batches))
     level = torch.arange(1, bins) / bins
-    return torch.quantile(torch.cat(batches, dim=1).double(), level.double(), dim=1).T.float().contiguous()
+    return torch.quantile(value_SN.double(), level.double(), dim=0).T.float().contiguous()

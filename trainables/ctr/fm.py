@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from trainables.base import Field, FieldValues, PositiveInt
+from trainables.base import DropoutRate, Field, FieldValues, PositiveInt
 from trainables.layers import EmbeddedCtrModel, NormalizationStart, NumberFields, Padding, pairwise_interactions
 
 
@@ -24,6 +24,7 @@ class FM(EmbeddedCtrModel):
         fields: the input fields; exactly one has the role `item_id`.
         embedding_size: D.
         padding: `masked` leaves a sequence's padding out, `summed` adds the padding's row (the release).
+        dropout: no effect, for want of a hidden layer; here so that a study can search it for every backbone.
         normalization_start: no effect, for want of a BatchNorm; here so that a table can set it for every backbone.
     """
 
@@ -33,6 +34,7 @@ class FM(EmbeddedCtrModel):
         *,
         embedding_size: PositiveInt = 16,
         padding: Padding = "masked",
+        dropout: DropoutRate = 0.0,
         normalization_start: NormalizationStart = "standard",
     ) -> None:
         super().__init__(fields, embedding_size=embedding_size, padding=padding)

@@ -6,6 +6,7 @@ Legend: N rows of a split, R rows of the dataset.
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,13 +18,16 @@ from harness.datasets.click_split import click_contents
 from harness.datasets.encoding import encode_categories
 from harness.datasets.prepared import PreparedDataset
 from harness.datasets.writing import write_prepared
-from harness.errors import TestDataError
+from harness.errors import InputError, TestDataError
 from harness.feed import open_rows
+from harness.feeds import Feed
 from harness.labelled_rows import LabelledRows
 from harness.record import PLANTED
+from harness.streamed_tables import in_parts
 from harness.tasks import load_task
 from harness.tasks.context import Component, Context, Outcome, Purpose
 from harness.tasks.ctr import Ctr, CtrSettings
+from tests.harness.click_log import write_click_log
 from trainables.base import CtrBatch, CtrMethod, RowSource, Validate, no_log
 from trainables.ctr.deepfm import DeepFM
 from trainables.ctr.dgenctr import DGenCTR, DGenCTRPretraining
@@ -131,6 +135,24 @@ def test_a_share_of_labels_is_known(dataset: PreparedDataset) -> None:
     assert torch.equal(labelled.columns["user_id"], hidden.columns["user_id"][known_B])
     run(dataset, "repeat", Recording)
     assert not bool(Recording.given[0].label_B.isnan().any())
+
+
+def test_a_share_of_labels_is_known_in_parts_too(dataset: PreparedDataset) -> None:
+    parts = in_parts(dataset)
+    run(parts, "repeat", Recording, settings={"labelled_share": 0.3})
+    (hidden,) = Recording.given
+    known_B = ~hidden.label_B.isnan()
+    assert len(hidden) == ROWS * 8 // 10 and float(known_B.float().mean()) == pytest.approx(0.3, abs=0.05)
+    run(parts, "repeat", LabelledOnly, settings={"labelled_share": 0.3})
+    assert torch.equal(Recording.given[0].label_B, hidden.label_B[known_B])
+
+
+def test_a_log_without_a_field_named_item_id_streams(tmp_path: Path) -> None:
+    log = write_click_log(tmp_path / "log")
+    outcome = run(log, "repeat", feed=Feed("stream"))
+    assert outcome.metrics["test/auc"] > 0.6
+    with pytest.raises(InputError, match=r"labelled_share 0\.5: needs the resident feed"):
+        run(log, "repeat", feed=Feed("stream"), settings={"labelled_share": 0.5})
 
 
 def test_what_is_known_at_a_share_is_known_at_larger_ones(dataset: PreparedDataset) -> None:

@@ -39,6 +39,7 @@ def test_zeros_have_a_finite_logarithm() -> None:
 
 
 def test_training_normalizes_fields_and_neurons() -> None:
+    torch.manual_seed(0)  # some draws have neurons that hardly vary
     layer = LogarithmicNeurons(3, 5)
     with torch.no_grad():
         layer.weight_HF.normal_(std=0.3)

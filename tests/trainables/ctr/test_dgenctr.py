@@ -8,8 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from harness.errors import InputError
+from harness.methods import checked
+from tests.trainables.ctr.killed_training import check_that_it_goes_on
 from tests.trainables.small_rows import FIELDS, small_rows
-from trainables.base import backbone_state
+from trainables.base import CtrMethod, backbone_state
 from trainables.ctr.deepfm import DeepFM
 from trainables.ctr.dgenctr import EMBEDDINGS, DGenCTR, DGenCTRPretraining, Transfer
 from trainables.ctr.fm import FM
@@ -47,6 +50,30 @@ def test_pretraining_lowers_both_losses(corruption: Corruption) -> None:
 def test_a_seed_decides_the_pretraining() -> None:
     first, again = pretrained().checkpoint(), pretrained().checkpoint()
     assert all(torch.equal(value, again[name]) for name, value in first.items())
+
+
+@pytest.mark.parametrize("given", [{}, {"corruption": "uniform", "full_below": 0, "frequency_correction": True}])
+def test_a_killed_pretraining_goes_on_where_it_was(given: dict[str, Any]) -> None:
+    def train(method: Any, log: Any) -> None:
+        method.fit(ROWS, lambda: 0.0, seed=0, log=log)
+
+    def build() -> CtrMethod:
+        return DGenCTRPretraining(DeepFM(FIELDS), batch_size=64, epochs=2, **given)
+
+    check_that_it_goes_on(build, train, batches=10, rows=600)
+
+
+def test_one_bin_is_too_few() -> None:
+    assert checked(DGenCTRPretraining, {"number_bins": 2}, "m") == {"number_bins": 2}
+    with pytest.raises(InputError, match=r"^m: number_bins = 1: input should be greater than or equal to 2$"):
+        checked(DGenCTRPretraining, {"number_bins": 1}, "m")
+    with pytest.raises(ValueError, match=r"^number_bins: 1 is too few to tell numbers apart; give two at least$"):
+        DGenCTRPretraining(DeepFM(FIELDS), number_bins=1)
+
+
+def test_two_bins_are_enough() -> None:
+    state = pretrained(number_bins=2, corruption="uniform").checkpoint()
+    assert all(bool(value.isfinite().all()) for value in state.values())
 
 
 def test_without_the_label_the_logits_layer_is_not_trained() -> None:
@@ -139,5 +166,7 @@ def test_ordinary_training_learns_the_planted_rule() -> None:
 
 
 def test_one_row_is_too_few() -> None:
+    with pytest.raises(ValueError, match=r"^pretrain: a single row to train on, .*raise the share of labelled rows$"):
+        DGenCTRPretraining(DeepFM(FIELDS)).fit(small_rows(1), lambda: 0.0, seed=0)
     with pytest.raises(ValueError, match=r"^train: a single row to train on, .*raise the share of labelled rows$"):
         Supervised(DeepFM(FIELDS)).fit(small_rows(1), lambda: 0.0, seed=0)
