@@ -187,7 +187,7 @@ def _check_reachable(address: str) -> None:
 def _shipped(checkout: Path | None) -> dict[str, object]:
     if checkout is None or not (checkout / "pyproject.toml").is_file():  # installed without one: nodes have it too
         return {}
-    return {"working_dir": str(checkout), "excludes": [".diffbench", ".venv", ".git", "*.parquet"]}
+    return {"working_dir": str(checkout), "excludes": [".*", "*.parquet", "*.svg", "*.png"]}
 
 
 def _capacity(nodes: list[dict[str, dict[str, float]]]) -> Capacity:
