@@ -28,6 +28,9 @@ _RAY_ENVIRONMENT = {
     "RAY_idle_worker_killing_time_threshold_ms": "600000",
 }
 
+_STAYS = (".git", ".venv", ".diffbench", ".mypy_cache", ".pytest_cache", ".ruff_cache")
+"""What of a checkout no worker needs."""
+
 _NEEDED_LATER = ("pandas", "scipy.stats", "matplotlib.figure")
 
 
@@ -92,7 +95,7 @@ def connected(
                 ray.init(address, runtime_env=workers | _shipped(checkout), **quiet)
     except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         reason = " ".join(str(error).split())[:300]
-        raise ClusterError(f"cluster {address or 'on this machine'}: {reason}") from None
+        raise ClusterError(f"cluster {address or 'on this machine'}: {reason}{_about_token(address)}") from None
     try:
         yield _capacity(ray.nodes())  # type: ignore[no-untyped-call]
     finally:
@@ -187,7 +190,14 @@ def _check_reachable(address: str) -> None:
 def _shipped(checkout: Path | None) -> dict[str, object]:
     if checkout is None or not (checkout / "pyproject.toml").is_file():  # installed without one: nodes have it too
         return {}
-    return {"working_dir": str(checkout), "excludes": [".*", "*.parquet", "*.svg", "*.png"]}
+    return {"working_dir": str(checkout), "excludes": [*_STAYS, "*.parquet", "*.svg", "*.png"]}
+
+
+def _about_token(address: str | None) -> str:
+    """Return what to do where a cluster may ask for a token: Ray offers its own to no address that is named."""
+    if address in (None, "auto") or "RAY_AUTH_MODE" in os.environ:
+        return ""
+    return "; if it asks for a token, set RAY_AUTH_MODE=token"
 
 
 def _capacity(nodes: list[dict[str, dict[str, float]]]) -> Capacity:

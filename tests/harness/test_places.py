@@ -4,8 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from pydantic import TypeAdapter
+from ray._private.runtime_env.packaging import _get_excludes
 
-from harness.cluster import _shipped
+from harness.cluster import _about_token, _shipped
 from harness.places import Places, places
 
 
@@ -27,5 +28,19 @@ def test_what_is_shipped_is_the_program_wherever_results_go(tmp_path: Path, monk
     monkeypatch.setenv("DIFFBENCH_RESULTS", str(tmp_path / "results"))
     checkout = places().checkout
     assert (checkout / "harness" / "places.py").is_file()
-    assert _shipped(checkout)["working_dir"] == str(checkout)
+    shipped = _shipped(checkout)
+    assert shipped["working_dir"] == str(checkout)
+    left_out = _get_excludes(checkout, shipped["excludes"])
+    wanted = ("harness/places.py", "search_spaces/csdm.yaml", "results/csdm/table1/table.yaml", "tests/doubles.py")
+    assert not any(left_out(checkout / name) for name in wanted)
+    for name in (".venv/bin/python", ".mypy_cache/3.11/x.json", ".git/HEAD", "results/csdm/table1/measured.parquet"):
+        assert left_out(checkout / name)
     assert _shipped(tmp_path) == {}, "no checkout, but where packages are installed"
+
+
+def test_what_a_cluster_may_ask_for_is_named(monkeypatch) -> None:
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    assert _about_token("10.0.0.1:6379") == "; if it asks for a token, set RAY_AUTH_MODE=token"
+    assert _about_token("auto") == _about_token(None) == ""
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    assert _about_token("10.0.0.1:6379") == ""
