@@ -22,6 +22,7 @@ from pydantic import TypeAdapter
 from harness.cluster import Capacity, Slots, check_fits, check_workers_fit, streamed_cpus
 from harness.datasets.prepared import open_prepared
 from harness.errors import ClusterError, StoreError
+from harness.interruption import Interruption
 from harness.methods import MethodCatalog
 from harness.places import Places
 from harness.quick_imports import quick_imports
@@ -53,6 +54,7 @@ def run_sweep(schedule: Schedule, places: Places, capacity: Capacity, watch: Wat
     Raises:
         ClusterError: a trial asks for more than any node has, or the run was ended from outside.
         StoreError: the store could not be written; what was finished stays.
+        KeyboardInterrupt: the user interrupted it.
     """
     table = schedule.request.table
     check_fits(capacity, cpus=table.threads, gpus=table.gpus)
@@ -71,6 +73,12 @@ def run_sweep(schedule: Schedule, places: Places, capacity: Capacity, watch: Wat
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
     searcher = ScheduleSearcher(schedule, places, slots, capacity)
+    interruption = Interruption()
+
+    def after_step() -> None:
+        interruption.check()
+        watch(schedule)
+
     scratch = Path(tempfile.mkdtemp(prefix="diffbench-tune-"))
     trainable = tune.with_resources(_run_job, lambda config: json.loads(config["resources"]))
     tuner = tune.Tuner(
@@ -80,11 +88,11 @@ def run_sweep(schedule: Schedule, places: Places, capacity: Capacity, watch: Wat
             storage_path=str(scratch),
             name="sweep",
             verbose=0,
-            callbacks=[StepWatcher(lambda: watch(schedule))],
+            callbacks=[StepWatcher(after_step)],
         ),
     )
     try:
-        with contextlib.redirect_stdout(io.StringIO()):
+        with contextlib.redirect_stdout(io.StringIO()), interruption:
             tuner.fit()
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
