@@ -33,7 +33,7 @@ def merge_run(old: list[Measured], new: list[Measured], seeds: tuple[int, ...]) 
     set up otherwise (parameters, versions, threads, what they start from) only when they have every seed of the table.
     """
     accepted: list[Measured] = []
-    kept, shown = list(old), list(old)
+    shown = list(old)
     notes: list[str] = []
     for dataset, records in _grouped(new, 1).items():
         before = [record for record in old if record.place[:1] == dataset]
@@ -48,7 +48,7 @@ def merge_run(old: list[Measured], new: list[Measured], seeds: tuple[int, ...]) 
             else:
                 notes.append(_other_setup(measured, group))
                 shown = [record for record in shown if record.place[:3] != row] + group
-    return Merged(merge_measured(kept, accepted), merge_measured(shown, accepted), notes)
+    return Merged(merge_measured(old, accepted), merge_measured(shown, accepted), notes)
 
 
 def _grouped(records: Iterable[Measured], parts: int) -> dict[tuple[object, ...], list[Measured]]:

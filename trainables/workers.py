@@ -75,6 +75,11 @@ def gathered(tensor_N: Tensor) -> Tensor:
     return torch.cat([part[: int(length)] for part, length in zip(parts, lengths, strict=True)])
 
 
+def of_first_worker(tensor_N: Tensor) -> Tensor:
+    """Return the first worker's rows at all of them, as many as each has: what each draws by itself would differ."""
+    return gathered(tensor_N)[: len(tensor_N)]
+
+
 def from_first(value: int) -> int:
     """Return the first worker's value at all of them."""
     if workers() == 1:

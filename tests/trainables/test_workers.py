@@ -6,7 +6,6 @@ Legend: B rows of a batch, N rows of one worker, H channels.
 from __future__ import annotations
 
 import datetime
-from pathlib import Path
 
 import pytest
 import torch
@@ -15,6 +14,7 @@ import torch.multiprocessing
 from torch import Tensor, nn
 
 from tests.trainables.small_rows import FIELDS, small_rows
+from tests.trainables.two_processes import found_by_two
 from trainables.base import CtrBatch
 from trainables.cold_start.bare import BareBackbone
 from trainables.cold_start.meta_embedding import MetaEmbedding
@@ -94,9 +94,7 @@ def work(number: int, folder: str) -> None:
 
 @pytest.fixture(scope="module")
 def of_two(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, object]]:
-    folder: Path = tmp_path_factory.mktemp("workers")
-    torch.multiprocessing.spawn(work, (str(folder),), nprocs=2)  # type: ignore[no-untyped-call]
-    return [torch.load(folder / f"{number}.pt", weights_only=True) for number in range(2)]
+    return found_by_two(work, tmp_path_factory.mktemp("workers"))
 
 
 @pytest.mark.parametrize("updates", UPDATES)

@@ -17,12 +17,11 @@ from trainables.base import CtrModel, DropoutRate, ItemTable, NonNegativeFloat, 
 from trainables.cold_start.csdm_gradients import Draws, GradientsByHand
 from trainables.cold_start.generator import COUNT, EmbeddingGenerator, PreparedBatch
 from trainables.cold_start.side_information import Start, start_small
-from trainables.cold_start.training import of_first_worker
 from trainables.cold_start.unet import UNet
 from trainables.diffusion.bridge import SideInformationBridge
 from trainables.diffusion.schedules import csdm_schedule
 from trainables.layers import Dropout, gather_rows
-from trainables.workers import workers
+from trainables.workers import of_first_worker, workers
 
 
 class CSDM(EmbeddingGenerator):

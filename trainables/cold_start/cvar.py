@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from trainables.base import CtrModel, ItemTable, NonNegativeFloat, PositiveInt
 from trainables.cold_start.generator import EmbeddingGenerator, PreparedBatch
 from trainables.cold_start.side_information import start_small
-from trainables.cold_start.training import of_first_worker, rows_of_all_workers
+from trainables.cold_start.training import rows_of_all_workers
+from trainables.workers import of_first_worker
 
 
 class Latent(NamedTuple):

@@ -14,7 +14,7 @@ from trainables.ctr.denoiser import FieldDenoiser
 from trainables.ctr.dgenctr import pretrain
 from trainables.diffusion.discrete import SCHEDULES, Corruption, DiscreteDiffusion, KeepingSchedule
 from trainables.layers import EmbeddedCtrModel
-from trainables.workers import gathered
+from trainables.workers import of_first_worker
 
 _DENOISER = "denoiser."
 
@@ -101,4 +101,4 @@ class DGenCTRBackbone(TrainedColdStartMethod):
 def _take_from_first(parameters: Iterable[nn.Parameter]) -> None:
     """Give all workers the first one's values: in a stage, each draws from a generator of its own."""
     for parameter in parameters:
-        parameter.copy_(gathered(parameter)[: len(parameter)])
+        parameter.copy_(of_first_worker(parameter))

@@ -27,7 +27,7 @@ from trainables.base import (
 from trainables.checkpoints import Loop, Place
 from trainables.loss_curve import LossCurve
 from trainables.rowwise_adam import EmbeddingUpdates, adam_of
-from trainables.workers import backward, gathered, summed, workers
+from trainables.workers import backward, summed, workers
 
 
 @contextmanager
@@ -48,11 +48,6 @@ def training_only(module: nn.Module, parameters: Iterable[nn.Parameter]) -> Iter
 def rows_of_all_workers(rows: int) -> int:
     """Return how many rows a batch has at all workers together, `rows` being those of this one."""
     return rows if workers() == 1 else int(summed(torch.tensor(rows)))
-
-
-def of_first_worker(rows_MD: Tensor) -> Tensor:
-    """Return the first worker's rows [M, D] at all of them: what each draws by itself would differ."""
-    return gathered(rows_MD)[: len(rows_MD)]
 
 
 class TrainedColdStartMethod(ColdStartMethod, ABC):

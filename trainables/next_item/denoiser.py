@@ -32,6 +32,18 @@ def sinusoidal_features(times: int, size: int) -> Tensor:
     return torch.cat([angle_TF.sin(), angle_TF.cos()], dim=1)
 
 
+def cosine_features(times: int, size: int, stretch: float = 1.0) -> Tensor:
+    """Return cosine and sine features of (t − 1) · stretch for the times t = 0 … times − 1, float32 [times, D].
+
+    Nothing is noised at time 0, whose row is there so that row t is time t's. An odd size ends in a column of zeros.
+
+    Source: the programs of Wang et al. 2023 (DiffRec) and Li et al. 2023 (DiffuRec), with wavelengths 10000^(i / F).
+    """
+    frequency_F = 10000 ** (-torch.arange(size // 2) / (size // 2))
+    angle_TF = ((torch.arange(times) - 1) * stretch)[:, None] * frequency_F
+    return functional.pad(torch.cat([angle_TF.cos(), angle_TF.sin()], dim=1), (0, size % 2))
+
+
 class Denoiser(nn.Module):
     """One linear layer from [x_t ; history ; time] to x̂_0; time goes through Linear D→2D, GELU, Linear 2D→D.
 

@@ -1,7 +1,6 @@
 """DiffRec (Wang et al. 2023) as PreferDiff's Table 1 compares with it.
 
-Legend: B rows of a batch, L positions, I items, D size of the hidden layer, T diffusion steps, F time features,
-H = F / 2 wavelengths.
+Legend: B rows of a batch, L positions, I items, D size of the hidden layer, T diffusion steps, F time features.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from trainables.base import DropoutRate, NonNegativeFloat, NonNegativeInt, Posit
 from trainables.diffusion.gaussian import GaussianDiffusion
 from trainables.next_item.adamw_trained import AdamWTrained
 from trainables.next_item.appended import with_item_appended
-from trainables.next_item.denoiser import sinusoidal_features
+from trainables.next_item.denoiser import cosine_features, sinusoidal_features
 
 RECENT = 10
 """Losses of a time that are remembered."""
@@ -42,18 +41,6 @@ def linear_noise_variances(steps: int, scale: float, first: float = 1e-4, last: 
         raise ValueError(f"DiffRec: {steps} steps of scale {scale}; use at least 2 steps, and a scale below {1 / last}")
     kept_T = 1 - scale * torch.linspace(first, last, steps, dtype=torch.float64)
     return 1 - kept_T / torch.cat([kept_T.new_ones(1), kept_T[:-1]])
-
-
-def features_from_zero(times: int, size: int) -> Tensor:
-    """Return cosine and sine features of t − 1 for the times t = 0 … times − 1, float32 [times, F]; F is even.
-
-    Nothing is restored at time 0, whose row is there so that row t is time t's.
-
-    Source: the program of Wang et al. 2023, with wavelengths 10000^(i / H).
-    """
-    frequency_H = 10000 ** (-torch.arange(size // 2) / (size // 2))
-    angle_TH = (torch.arange(times) - 1)[:, None] * frequency_H
-    return torch.cat([angle_TH.cos(), angle_TH.sin()], dim=1)
 
 
 class DiffRec(AdamWTrained):
@@ -83,7 +70,7 @@ class DiffRec(AdamWTrained):
         variant: `released` follows the authors' program (github.com/YiyanXu/DiffRec, folder DiffRec), which PreferDiff
             took over, in four things. β_1 is 1e-5, whatever T and s; a step's weight is the whole fall of the
             signal-to-noise ratio, not half of it; the time layers see t − 1 with the program's wavelengths
-            (`features_from_zero`); and they start as the other layers do, near 0.
+            (`cosine_features`); and they start as the other layers do, near 0.
 
     The other parameters are as in `AdamWTrained`.
 
@@ -138,7 +125,7 @@ class DiffRec(AdamWTrained):
         self.register_buffer("weight_T", weight_T, persistent=False)
         self.times = ImportantTimes(diffusion_steps)
         self.sinusoidal: Tensor
-        features = features_from_zero if released else sinusoidal_features
+        features = cosine_features if released else sinusoidal_features
         self.register_buffer("sinusoidal", features(diffusion_steps + 1, TIME_FEATURES), persistent=False)
 
     def _start_time_layers(self, deviation: float) -> None:

@@ -1,6 +1,6 @@
 """DiffuRec (Li et al. 2023) as PreferDiff's Table 1 compares with it.
 
-Legend: B histories, L positions, D embedding size, T diffusion steps, I items, F = ⌊D/2⌋ frequencies, X one or D.
+Legend: B histories, L positions, D embedding size, T diffusion steps, I items, X one or D.
 """
 
 from __future__ import annotations
@@ -9,14 +9,13 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from trainables.base import DropoutRate, NonNegativeFloat, PositiveInt, SequenceBatch
 from trainables.diffusion.gaussian import GaussianDiffusion, ReverseStep
 from trainables.diffusion.noise_schedules import linear_variances
 from trainables.diffusion.samplers import sample_by_steps
 from trainables.next_item.adamw_trained import AdamWTrained
-from trainables.next_item.denoiser import sinusoidal_features
+from trainables.next_item.denoiser import cosine_features, sinusoidal_features
 from trainables.next_item.dropout import dropout
 from trainables.next_item.full_softmax import full_softmax_loss
 from trainables.next_item.item_embedding import ItemEmbedding
@@ -37,18 +36,6 @@ def truncated_linear_variances(steps: int) -> Tensor:
     """
     last = 20 / steps + 0.01
     return linear_variances(steps, 0.1 / steps + 0.01, last if last <= 1 else 1 / steps + 0.01)
-
-
-def stretched_features(times: int, size: int) -> Tensor:
-    """Return cosine and sine features of (t − 1) · 1000/T for the times t = 0 … T = times − 1, float32 [times, D].
-
-    No noise is added at time 0, whose row is there so that row t is time t's. An odd size ends in a column of zeros.
-
-    Source: the program of Li et al. 2023, with wavelengths 10000^(i / F).
-    """
-    frequency_F = 10000 ** (-torch.arange(size // 2) / (size // 2))
-    angle_TF = ((torch.arange(times) - 1) * (1000 / (times - 1)))[:, None] * frequency_F
-    return functional.pad(torch.cat([angle_TF.cos(), angle_TF.sin()], dim=1), (0, size % 2))
 
 
 def wide_steps(diffusion: GaussianDiffusion) -> list[ReverseStep]:
@@ -91,7 +78,7 @@ class DiffuRec(AdamWTrained):
         uncertainty: δ, mean and standard deviation of λ.
         variant: `released` follows the authors' program (github.com/WHUIR/DiffuRec) in five things. Positions have
             no embeddings; λ is drawn for every element of an item; the time layers see (t − 1) · 1000/T with the
-            program's wavelengths (`stretched_features`); a step back adds noise of variance β_t (`wide_steps`); and
+            program's wavelengths (`cosine_features`); a step back adds noise of variance β_t (`wide_steps`); and
             the embedding dropout is 0.3.
         embedding_dropout: of the history's items before their layer norm, the first dropout that they meet; None for
             the variant's own, in `paper` the same as `dropout`.
@@ -133,8 +120,10 @@ class DiffuRec(AdamWTrained):
         self.diffusion = GaussianDiffusion(truncated_linear_variances(diffusion_steps))
         self.reverse_steps = wide_steps(self.diffusion) if released else self.diffusion.ddpm_steps()
         self.sinusoidal: Tensor
-        features = stretched_features if released else sinusoidal_features
-        self.register_buffer("sinusoidal", features(diffusion_steps + 1, size), persistent=False)
+        times = diffusion_steps + 1
+        stretch = 1000 / diffusion_steps
+        features_TD = cosine_features(times, size, stretch) if released else sinusoidal_features(times, size)
+        self.register_buffer("sinusoidal", features_TD, persistent=False)
 
     def loss(self, batch: SequenceBatch) -> Tensor:
         """Return the mean cross-entropy of the targets under x̂_0's dot products with all items (eq. 17)."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -17,6 +16,7 @@ import torch.multiprocessing
 from torch import Tensor
 
 from tests.trainables.small_rows import FIELDS, SmallRows, item_table, small_rows
+from tests.trainables.two_processes import found_by_two
 from trainables.base import CtrBatch, FieldValues
 from trainables.cold_start.csdm import CSDM
 from trainables.cold_start.cvar import CVAR
@@ -145,9 +145,7 @@ def work(number: int, folder: str) -> None:
 
 @pytest.fixture(scope="module")
 def of_two(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    folder: Path = tmp_path_factory.mktemp("workers")
-    torch.multiprocessing.spawn(work, (str(folder),), nprocs=2)  # type: ignore[no-untyped-call]
-    return [torch.load(folder / f"{number}.pt", weights_only=True) for number in range(2)]
+    return found_by_two(work, tmp_path_factory.mktemp("workers"))
 
 
 @pytest.fixture(scope="module")

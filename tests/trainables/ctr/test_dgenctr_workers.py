@@ -8,7 +8,6 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 import torch
@@ -17,6 +16,7 @@ import torch.multiprocessing
 from torch import Tensor
 
 from tests.trainables.small_rows import FIELDS, USERS, small_rows
+from tests.trainables.two_processes import found_by_two
 from trainables.base import CtrBatch, no_log
 from trainables.cold_start.conformance import RowsInMemory
 from trainables.cold_start.dgenctr import DGenCTRBackbone
@@ -102,9 +102,7 @@ def work(number: int, folder: str) -> None:
 
 @pytest.fixture(scope="module")
 def of_two(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, dict[str, Tensor]]]:
-    folder: Path = tmp_path_factory.mktemp("workers")
-    torch.multiprocessing.spawn(work, (str(folder),), nprocs=2)  # type: ignore[no-untyped-call]
-    return [torch.load(folder / f"{number}.pt", weights_only=True) for number in range(2)]
+    return found_by_two(work, tmp_path_factory.mktemp("workers"))
 
 
 def test_bins_and_frequencies_are_those_of_all_rows(of_two: list[dict[str, dict[str, Tensor]]]) -> None:

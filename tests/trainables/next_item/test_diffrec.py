@@ -12,11 +12,11 @@ from tests.trainables.next_item.sequence_batches import random_batch
 from trainables.base import SequenceBatch
 from trainables.next_item.appended import with_item_appended
 from trainables.next_item.conformance import CHECKS, Build
+from trainables.next_item.denoiser import cosine_features
 from trainables.next_item.diffrec import (
     DiffRec,
     ImportantTimes,
     elbo_weights,
-    features_from_zero,
     linear_noise_variances,
 )
 
@@ -226,7 +226,7 @@ def angles(time: int) -> list[float]:
 
 
 def test_released_times_count_from_0() -> None:
-    feature_TF = features_from_zero(101, 10)
+    feature_TF = cosine_features(101, 10)
     assert feature_TF.shape == (101, 10)
     for time in (1, 2, 40, 100):
         expected = [*map(cos, angles(time)), *map(sin, angles(time))]

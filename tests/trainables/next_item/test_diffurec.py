@@ -10,7 +10,8 @@ from torch.nn import functional
 from tests.trainables.next_item.sequence_batches import random_batch
 from trainables.base import SequenceBatch
 from trainables.next_item.conformance import CHECKS, Build
-from trainables.next_item.diffurec import DiffuRec, stretched_features, truncated_linear_variances
+from trainables.next_item.denoiser import cosine_features
+from trainables.next_item.diffurec import DiffuRec, truncated_linear_variances
 from trainables.next_item.transformer import TransformerEncoder
 
 
@@ -103,7 +104,7 @@ def angles(size: int, time: int, steps: int) -> list[float]:
 
 def test_released_times_count_from_0_and_are_stretched_to_1000() -> None:
     for size in (8, 9):
-        feature_TD = stretched_features(33, size)
+        feature_TD = cosine_features(33, size, 1000 / 32)
         assert feature_TD.shape == (33, size)
         for time in (1, 2, 17, 32):
             angle_F = angles(size, time, 32)
