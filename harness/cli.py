@@ -44,9 +44,9 @@ class Format(StrEnum):
 
 
 TableName = Annotated[str, typer.Argument(help="A folder of results/, for example csdm/table1.", show_default=False)]
-Datasets = Annotated[str | None, typer.Option(help="Only these datasets, separated by commas.")]
-Methods = Annotated[str | None, typer.Option(help="Only these rows or methods, separated by commas.")]
-Seeds = Annotated[str | None, typer.Option(help="Only these seeds, for example 0-4,7.")]
+Datasets = Annotated[list[str] | None, typer.Option(help="Only these datasets, separated by commas.")]
+Methods = Annotated[list[str] | None, typer.Option(help="Only these rows or methods, separated by commas.")]
+Seeds = Annotated[list[str] | None, typer.Option(help="Only these seeds, for example 0-4,7.")]
 Published = Annotated[bool, typer.Option("--published", help="Skip the search and take the paper's parameters.")]
 Overrides = Annotated[
     list[str] | None,
@@ -172,7 +172,9 @@ def run(
         from harness.running import run_table
         from harness.tablerun import Options
 
-    options = Options(table, datasets, methods, seeds, published, tuple(set_ or ()), retry_failed)
+    options = Options(
+        table, _joined(datasets), _joined(methods), _joined(seeds), published, tuple(set_ or ()), retry_failed
+    )
     here = places(store)
     shown, failures = run_table(options, here, _say, address=address, cpus=cpus, serial=serial)
     _print(shown, Format.text)
@@ -195,7 +197,7 @@ def plan(
         from harness.running import plan_table
         from harness.tablerun import Options
 
-    options = Options(table, datasets, methods, seeds, published, tuple(set_ or ()))
+    options = Options(table, _joined(datasets), _joined(methods), _joined(seeds), published, tuple(set_ or ()))
     Console().print(plan_table(options, places(store), _say, cpus=cpus))
 
 
@@ -235,6 +237,11 @@ def doctor(store: StoreOption = None) -> None:
         print(f"{'ok  ' if check.good else 'BAD '} {check.what}: {check.finding}")
         problems += not check.good
     raise typer.Exit(2 if problems else 0)
+
+
+def _joined(texts: list[str] | None) -> str | None:
+    """Return what an option that stands several times means: all that it names, none of them dropped."""
+    return ",".join(texts) if texts else None
 
 
 def _print(table: Table, format_: Format) -> None:

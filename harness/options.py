@@ -18,12 +18,14 @@ def chosen_names(option: str, text: str | None, known: Iterable[str]) -> tuple[s
     """Return the comma-separated names of an option, in the order of the known ones; all of them without the option.
 
     Raises:
-        InputError: a name is not known.
+        InputError: a name is not known, or none stands there.
     """
     names = tuple(known)
     if text is None:
         return names
     wanted = [part.strip() for part in text.split(",") if part.strip()]
+    if not wanted:
+        raise InputError(f"{option} {text!r}: expected names, separated by commas")
     for name in wanted:
         if name not in names:
             raise InputError(f"{option}: unknown name {name!r}{did_you_mean(name, names)}")

@@ -123,6 +123,13 @@ def test_plan_counts_and_estimates(shell: Shell) -> None:
     assert "about" in out
 
 
+def test_an_option_that_stands_twice_means_both(shell: Shell) -> None:
+    _, once, _ = shell("plan", TABLE, "--published", "--seeds", "0,1")
+    _, twice, _ = shell("plan", TABLE, "--published", "--seeds", "0", "--seeds", "1")
+    assert "2 trials" in once
+    assert twice == once
+
+
 def test_failed_trial_is_recorded_shown_and_does_not_stop_others(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -28,6 +28,12 @@ def test_unknown_name_is_answered_with_the_closest() -> None:
         chosen_names("--datasets", "amazon-beuty", ("amazon-beauty", "ml-1m"))
 
 
+@pytest.mark.parametrize("text", ["", " , "])
+def test_an_option_without_a_name_is_refused(text: str) -> None:
+    with pytest.raises(InputError, match=r"--methods '.*': expected names, separated by commas"):
+        chosen_rows(text, TABLE.rows)
+
+
 def test_rows_by_name_or_method() -> None:
     assert chosen_rows("sasrec,Third", TABLE.rows) == ("First", "Third")
     with pytest.raises(InputError, match="did you mean 'sasrec'"):
