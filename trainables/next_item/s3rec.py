@@ -53,8 +53,10 @@ class S3Rec(AdamWTrained):
     The other parameters are as in `AdamWTrained`, of both phases.
 
     Source: Zhou et al. 2020, §4 (eq. 4–10) and §5.1.4 (2 layers, 2 heads, size 64; weights 0.2, 1, 1, 0.5; mask 0.2),
-    with one negative item and segment a masked one, from the batch. Fine-tuned with cross-entropy over all items at
-    the last position, as the other methods here, where Zhou et al. take a pairwise loss.
+    with one negative item, a masked one, and one negative segment, both from the batch. From the authors' program
+    (github.com/aHuiWang/CIKM2020-S3Rec): attributes are told by a binary cross-entropy that is summed over all of them,
+    and a negative segment stands where the masked one was. Fine-tuned with cross-entropy over all items at the last
+    position, as the other methods here, where Zhou et al. take a pairwise loss.
 
     Raises:
         ValueError: the size is no multiple of the number of heads.
@@ -91,8 +93,10 @@ class S3Rec(AdamWTrained):
         self.position_LD = nn.Parameter(torch.randn(history_length + 1, size))
         self.mask_D = nn.Parameter(torch.randn(size))
         self.embedding_norm = nn.LayerNorm(size)
-        layer = nn.TransformerEncoderLayer(size, heads, 4 * size, dropout, "gelu", batch_first=True)
-        self.layers = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
+        # Each drawn for itself, where nn.TransformerEncoder would copy one.
+        self.layers = nn.ModuleList(
+            nn.TransformerEncoderLayer(size, heads, 4 * size, dropout, "gelu", batch_first=True) for _ in range(layers)
+        )
         self.hot_IN: Tensor
         self.register_buffer("hot_IN", multi_hot(attribute_IA), persistent=False)
         self.attribute_ND = nn.Parameter(torch.randn(self.hot_IN.shape[1], size))
@@ -136,11 +140,13 @@ class S3Rec(AdamWTrained):
         return torch.stack([weight * loss for weight, loss in zip(self.weights, losses, strict=True)]).sum()
 
     def _attributes_of(self, query_MD: Tensor, item_M: Tensor) -> Tensor:
-        """Tell which of all attributes the items have: AAP (eq. 5) and MAP (eq. 7)."""
-        if len(item_M) == 0:
-            return query_MD.sum()
+        """Tell which of all attributes the items have, a mean over items of sums over attributes: AAP and MAP.
+
+        A mean over attributes, of which an item has few, would leave next to nothing of both tasks beside the others.
+        """
         hot_MN = self.hot_IN[item_M.long() - 1]
-        return functional.binary_cross_entropy_with_logits(query_MD @ self.attribute_ND.T, hot_MN)
+        logits_MN = query_MD @ self.attribute_ND.T
+        return functional.binary_cross_entropy_with_logits(logits_MN, hot_MN, reduction="sum") / max(len(item_M), 1)
 
     def _masked_items(self, state_MD: Tensor, item_M: Tensor) -> Tensor:
         """Tell a masked item from another masked one of the batch: MIP (eq. 6)."""
@@ -152,18 +158,22 @@ class S3Rec(AdamWTrained):
         return -functional.logsigmoid(margin_M[item_M != item_M[other_M]]).sum() / len(item_M)
 
     def _segments(self, item_BLD: Tensor, real_BL: Tensor, length_B: Tensor) -> Tensor:
-        """Tell a masked segment of a history from another history's: SP (eq. 8)."""
+        """Tell a masked segment of a history from as many items of other histories in its place: SP (eq. 8).
+
+        Both are seen at the same positions of the same history, masks around them, so that items alone tell which.
+        """
         rows = len(length_B)
         if rows < 2:
             return item_BLD.sum() * 0
         segment_BL = random_segments(length_B, real_BL.shape[1])
-        context_BLD = torch.where(segment_BL.unsqueeze(-1), self.mask_D, item_BLD)
-        rest_BD = self._at_last(self._states(context_BLD, real_BL, causal=False), length_B)
-        alone_BLD = torch.where(segment_BL.unsqueeze(-1), item_BLD, self.mask_D)
-        segment_BD = self._at_last(self._states(alone_BLD, real_BL, causal=False), length_B)
-        other_B = (torch.arange(rows) + torch.randint(1, rows, (rows,))) % rows
-        query_BD = self.state_to_segment(rest_BD)
-        margin_B = (query_BD * (segment_BD - segment_BD[other_B])).sum(1)
+        inside_BL1 = segment_BL.unsqueeze(-1)
+        other_BLD = item_BLD[real_BL][items_of_others(segment_BL, length_B)]
+        rest_BLD = torch.where(inside_BL1, self.mask_D, item_BLD)
+        alone = [torch.where(inside_BL1, inside_BLD, self.mask_D) for inside_BLD in (item_BLD, other_BLD)]
+        view_VLD = torch.cat([rest_BLD, *alone])
+        state_VD = self._at_last(self._states(view_VLD, real_BL.repeat(3, 1), causal=False), length_B.repeat(3))
+        rest_BD, segment_BD, other_BD = state_VD.chunk(3)
+        margin_B = (self.state_to_segment(rest_BD) * (segment_BD - other_BD)).sum(1)
         return -functional.logsigmoid(margin_B).mean()
 
     def _last_state(self, batch: SequenceBatch) -> Tensor:
@@ -176,7 +186,9 @@ class S3Rec(AdamWTrained):
         embedded_BLD = self.embedding_norm(item_BLD + self.position_LD[:length])
         embedded_BLD = functional.dropout(embedded_BLD, self.dropout, self.training)
         future_LL = torch.ones(length, length, dtype=torch.bool).triu(1) if causal else None
-        state_BLD: Tensor = self.layers(embedded_BLD, mask=future_LL, src_key_padding_mask=~real_BL)
+        state_BLD: Tensor = embedded_BLD
+        for layer in self.layers:
+            state_BLD = layer(state_BLD, src_mask=future_LL, src_key_padding_mask=~real_BL)
         return state_BLD
 
     @staticmethod
@@ -198,3 +210,17 @@ def random_segments(length_B: Tensor, positions: int) -> Tensor:
     start_B = (torch.rand(len(length_B)) * (length_B - size_B + 1)).long()
     position_L = torch.arange(positions)
     return (position_L >= start_B.unsqueeze(1)) & (position_L < (start_B + size_B).unsqueeze(1))
+
+
+def items_of_others(segment_BL: Tensor, length_B: Tensor) -> Tensor:
+    """Draw for each history's segment a run of as many items of the other histories, in the segment's positions.
+
+    Returns:
+        Numbers of items among the real ones of all histories, row after row, int64 [B, L]; outside of segments they
+        hold no meaning. Where the others have fewer items than the segment, the run goes on in its own history.
+    """
+    length_B, size_B = length_B.long(), segment_BL.sum(1)
+    items = int(length_B.sum())
+    starts_B = (items - length_B - size_B + 1).clamp(min=1)
+    start_B = length_B.cumsum(0) + (torch.rand(len(length_B)) * starts_B).long()
+    return (start_B.unsqueeze(1) + segment_BL.cumsum(1) - 1) % items

@@ -1,3 +1,4 @@
+import math
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from tests.trainables.next_item.sequence_batches import random_batch, select
 from trainables.base import SequenceBatch
 from trainables.next_item.attributes import AttributeAttention, multi_hot
 from trainables.next_item.fdsa import FDSA
-from trainables.next_item.s3rec import S3Rec, random_segments, with_target
+from trainables.next_item.s3rec import S3Rec, items_of_others, random_segments, with_target
 
 
 def random_attributes(items: int = 50, seed: int = 0) -> torch.Tensor:
@@ -125,8 +126,44 @@ def test_s3rec_attribute_task_is_a_binary_cross_entropy_of_every_attribute() -> 
     total, hot_IN = 0.0, multi_hot(random_attributes())
     for item in items:
         logit_N = model.item_to_attribute(model.embedding.weight[item - 1]) @ model.attribute_ND.T
-        total += float(functional.binary_cross_entropy(torch.sigmoid(logit_N), hot_IN[item - 1]).detach())
+        has_N = hot_IN[item - 1].bool()
+        total -= float(torch.where(has_N, logit_N.sigmoid(), (-logit_N).sigmoid()).log().sum().detach())
     assert float(model.pretraining_loss(batch).detach()) == pytest.approx(0.2 * total / len(items), rel=1e-3)
+
+
+def test_s3rec_layers_start_apart() -> None:
+    first, second = make(S3Rec).layers
+    for name, weight in first.named_parameters():
+        drawn = weight.dim() == 2
+        assert torch.equal(weight, second.get_parameter(name)) != drawn or name.endswith("bias")
+
+
+def test_s3rec_segments_are_told_by_their_items_alone() -> None:
+    """With all items alike both segments are the same: a margin of 0, whatever their positions and lengths."""
+    model = make(S3Rec, item_weight=0.0, masked_attribute_weight=0.0, segment_weight=0.5, attribute_weight=0.0).eval()
+    with torch.no_grad():
+        model.embedding.weight.copy_(model.embedding.weight[:1].clone().expand(50, -1))
+        assert float(model.pretraining_loss(random_batch(64))) == pytest.approx(0.5 * math.log(2), rel=1e-5)
+
+
+def test_items_of_others_are_a_run_of_theirs_in_the_segments_place() -> None:
+    torch.manual_seed(0)
+    length_B = torch.randint(2, 8, (60,), dtype=torch.int32)
+    row_N = torch.arange(60).repeat_interleave(length_B)
+    segment_BL = random_segments(length_B, 8)
+    seen = set()
+    for row, index_L in enumerate(items_of_others(segment_BL, length_B)):
+        run = index_L[segment_BL[row]]
+        assert bool((run.diff() % len(row_N) == 1).all())
+        assert row not in row_N[run].tolist()
+        seen.update(row_N[run].tolist())
+    assert len(seen) > 20
+
+
+def test_others_with_too_few_items_lend_what_they_have() -> None:
+    length_B = torch.tensor([7, 2])
+    segment_BL = torch.tensor([[0, 1, 1, 1, 0, 0, 0], [1, 0, 0, 0, 0, 0, 0]], dtype=torch.bool)
+    assert items_of_others(segment_BL, length_B)[0, 1:4].tolist() == [7, 8, 0]
 
 
 def test_s3rec_is_prepared_by_pretraining_and_again_the_same() -> None:
