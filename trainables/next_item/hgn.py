@@ -54,6 +54,7 @@ class HGN(AdamWTrained):
         self.feature_gate = nn.Linear(size, size)
         self.instance_gate = nn.Linear(size, 1, bias=False)
         self.output = ItemEmbedding(items, size)
+        nn.init.xavier_uniform_(self.instance_gate.weight)
         with torch.no_grad():
             self.embedding.weight.div_(size)
             self.output.weight.div_(size)

@@ -45,6 +45,16 @@ def test_loss_is_the_cross_entropy_of_the_ranking_scores() -> None:
     torch.testing.assert_close(model.loss(batch), expected)
 
 
+def test_weights_start_as_in_the_authors_program() -> None:
+    """model/gating_network.py: normal with deviation 1/d for items, Xavier-uniform for the gate of an item."""
+    torch.manual_seed(0)
+    model = HGN(400, 6, size=64)
+    for table in (model.embedding.weight, model.output.weight):
+        assert float(table.detach().std()) == pytest.approx(1 / 64, rel=0.02)
+    bound = (6 / (64 + 1)) ** 0.5
+    assert 0.9 * bound < float(model.instance_gate.weight.detach().abs().max()) <= bound
+
+
 def test_learns_what_follows_what() -> None:
     torch.manual_seed(0)
     model, batch = HGN(50, 6, size=32, learning_rate=0.01), random_batch(64)
