@@ -11,9 +11,10 @@ from torch.nn import functional
 
 
 class AttributeAttention(nn.Module):
-    """Σ_a w_a · e_a of an item's attributes, w = softmax_a(u · e_a + c): what FDSA calls vanilla attention.
+    """Σ_a w_a · e_a of an item's attributes, w = softmax_a(u · e_a): what FDSA calls vanilla attention.
 
-    An item without attributes is the zero vector. What belongs to which item is no part of the state.
+    The paper's bias is left out: it adds the same to all scores of an item, and the softmax cancels that. An item
+    without attributes is the zero vector. What belongs to which item is no part of the state.
 
     Source: Zhang et al. 2019, §3.2 (eq. 2–3).
     """
@@ -23,7 +24,7 @@ class AttributeAttention(nn.Module):
         self.attribute_IA: Tensor
         self.register_buffer("attribute_IA", attribute_IA.long(), persistent=False)
         self.embedding = nn.Parameter(torch.randn(int(attribute_IA.max()) + 1, size))
-        self.score = nn.Linear(size, 1)
+        self.score = nn.Linear(size, 1, bias=False)
 
     def histories(self, history_BL: Tensor) -> Tensor:
         """Return the items' vectors [B, L, D]; those of padded positions hold no meaning."""

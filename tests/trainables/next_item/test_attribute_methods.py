@@ -81,6 +81,15 @@ def test_fdsa_scores_change_with_the_attributes() -> None:
     assert not torch.allclose(make(FDSA).eval().rank_scores(batch), make(FDSA, seed=1).eval().rank_scores(batch))
 
 
+def test_attribute_attention_has_no_parameter_that_the_softmax_cancels() -> None:
+    torch.manual_seed(0)
+    attention = AttributeAttention(random_attributes(), 16)
+    found_BLD = attention.histories(random_batch(9).history_BL)
+    found_BLD.square().sum().backward()
+    largest = {name: float(value.grad.abs().max()) for name, value in attention.named_parameters()}  # type: ignore[union-attr]
+    assert min(largest.values()) > 1e-3, largest
+
+
 def test_attribute_attention_equals_a_loop() -> None:
     torch.manual_seed(0)
     attention = AttributeAttention(torch.tensor([[2, 1, 0], [3, 0, 0], [0, 0, 0]]), 4)
