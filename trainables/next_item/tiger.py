@@ -6,6 +6,7 @@ V tokens, S token positions.
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import torch
@@ -18,6 +19,9 @@ from trainables.next_item.semantic_ids import prefix_tables, semantic_ids
 
 PADDING = 0
 """The token that pads histories and starts the decoder; code k of position c is token 1 + c·K + k."""
+
+HISTORIES_AT_ONCE = 32
+"""Histories of a beam search: keys and values that 20 beams keep of 10 items are 10 MB a history."""
 
 
 class TIGER(AdamWTrained):
@@ -86,6 +90,9 @@ class TIGER(AdamWTrained):
             dropout_rate=dropout,
         )
 
+        names = inspect.signature(self.t5.forward).parameters
+        self._cache_argument = "cache" if "cache" in names else "past_key_values"  # the older name
+
     def prepare(self, train: SequenceSource) -> None:
         """Quantize the items' text; the data that it trains on are not needed."""
         seed = int(torch.randint(2**31, ()))
@@ -101,36 +108,43 @@ class TIGER(AdamWTrained):
 
     def rank_scores(self, batch: SequenceBatch) -> Tensor:
         """Return the log-likelihoods of the items that the beam search ends with, −∞ for all others [B, I]."""
-        history_BS, real_BS = self._history_tokens(batch)
+        parts = zip(*(tokens_BS.split(HISTORIES_AT_ONCE) for tokens_BS in self._history_tokens(batch)), strict=True)
+        return torch.cat([self._beam_search(history_BS, real_BS) for history_BS, real_BS in parts])
+
+    def _beam_search(self, history_BS: Tensor, real_BS: Tensor) -> Tensor:
+        """Return what `rank_scores` does; what attention needs of tokens is computed once, not for every beam."""
         hidden_BSD = self.t5.encoder(input_ids=history_BS, attention_mask=real_BS).last_hidden_state
-        prefix_BW = torch.zeros(len(batch), 1, dtype=torch.int64)
-        score_BW = torch.zeros(len(batch), 1)
-        written_BWS = torch.full((len(batch), 1, 1), PADDING)
+        prefix_BW = torch.zeros(len(history_BS), 1, dtype=torch.int64)
+        score_BW = torch.zeros(len(history_BS), 1)
+        token_BW = torch.full((len(history_BS), 1), PADDING)
+        attended = _attention_cache()
         for position, table_PK in enumerate(self._prefix_tables()):
-            code_BWK = self._code_likelihoods(hidden_BSD, real_BS, written_BWS, position)
+            code_BWK = self._code_likelihoods(hidden_BSD, real_BS, token_BW, position, attended)
             next_BWK = table_PK[prefix_BW]
             total_BWK = (score_BW.unsqueeze(-1) + code_BWK).masked_fill(next_BWK < 0, -torch.inf)
             kept = min(self.beams, total_BWK[0].numel())
             score_BW, index_BW = total_BWK.flatten(1).topk(kept, dim=1)
             prefix_BW = next_BWK.flatten(1).gather(1, index_BW).clamp(min=0)
-            beam_BW, code_BW = index_BW // self.codebook_size, index_BW % self.codebook_size
-            before_BWS = written_BWS.gather(1, beam_BW.unsqueeze(-1).expand(-1, -1, written_BWS.shape[-1]))
-            token_BW = 1 + position * self.codebook_size + code_BW
-            written_BWS = torch.cat([before_BWS, token_BW.unsqueeze(-1)], dim=-1)
-        scores_BI = torch.full((len(batch), len(self.code_IC)), -torch.inf)
+            _follow_beams(attended, index_BW // self.codebook_size, token_BW.shape[1])
+            token_BW = 1 + position * self.codebook_size + index_BW % self.codebook_size
+        scores_BI = torch.full((len(history_BS), len(self.code_IC)), -torch.inf)
         return scores_BI.scatter_reduce(1, prefix_BW, score_BW, "amax")
 
-    def _code_likelihoods(self, hidden_BSD: Tensor, real_BS: Tensor, written_BWS: Tensor, position: int) -> Tensor:
-        """Return the log-likelihoods of this position's codes after what each beam has written [B, W, K]."""
-        rows, beams, length = written_BWS.shape
+    def _code_likelihoods(
+        self, hidden_BSD: Tensor, real_BS: Tensor, token_BW: Tensor, position: int, attended: Any
+    ) -> Tensor:
+        """Return the log-likelihoods of this position's codes after each beam's last token [B, W, K]."""
+        beams = token_BW.shape[1]
         logits = self.t5(
             encoder_outputs=(hidden_BSD.repeat_interleave(beams, 0),),
             attention_mask=real_BS.repeat_interleave(beams, 0),
-            decoder_input_ids=written_BWS.view(rows * beams, length),
+            decoder_input_ids=token_BW.view(-1, 1),
+            use_cache=True,
+            **{self._cache_argument: attended},
         ).logits[:, -1]
         first = 1 + position * self.codebook_size
         code = functional.log_softmax(logits, dim=-1)[:, first : first + self.codebook_size]
-        return code.view(rows, beams, -1)
+        return code.view(len(token_BW), beams, -1)
 
     def _tokens(self, item: Tensor) -> Tensor:
         """Return the tokens of item ids from 1 on [..., C]."""
@@ -156,6 +170,21 @@ def _small_t5(**settings: Any) -> Any:
         raise ValueError("TIGER needs transformers; pip install 'diffbench[text]'") from None
     tokens: dict[str, Any] = {"pad_token_id": PADDING, "decoder_start_token_id": PADDING, "eos_token_id": None}
     return T5ForConditionalGeneration(T5Config(use_cache=False, **tokens, **settings))
+
+
+def _attention_cache() -> Any:
+    """Return an empty cache of the keys and values of what was written, and of the history."""
+    from transformers import DynamicCache, EncoderDecoderCache
+
+    return EncoderDecoderCache(DynamicCache(), DynamicCache())
+
+
+def _follow_beams(attended: Any, beam_BW: Tensor, beams_before: int) -> None:
+    """Bring a cache of `beams_before` beams a history to the beams that are kept, each from the one it goes on from."""
+    row_N = (torch.arange(len(beam_BW)).unsqueeze(1) * beams_before + beam_BW).flatten()
+    attended.self_attention_cache.reorder_cache(row_N)
+    if beam_BW.shape[1] != beams_before:  # all beams of a history see the same history
+        attended.cross_attention_cache.reorder_cache(row_N)
 
 
 def _forget_tables(model: TIGER, _: Any) -> None:

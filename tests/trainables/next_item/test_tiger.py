@@ -12,7 +12,7 @@ pytest.importorskip("faiss", reason="the extra text is not installed")
 pytest.importorskip("transformers", reason="the extra text is not installed")
 
 from trainables.next_item.semantic_ids import semantic_ids
-from trainables.next_item.tiger import TIGER
+from trainables.next_item.tiger import HISTORIES_AT_ONCE, TIGER
 
 ITEMS = 40
 SMALL = {"size": 16, "layers": 1, "heads": 2, "head_size": 8, "feed_forward_size": 32}
@@ -87,6 +87,23 @@ def test_a_narrow_beam_leaves_other_items_without_a_score() -> None:
     wide_BI = make(beams=200).rank_scores(batch)
     found_BI = scores_BI.isfinite()
     torch.testing.assert_close(scores_BI[found_BI], wide_BI[found_BI])
+
+
+@torch.no_grad()
+def test_a_history_is_attended_to_from_keys_that_are_computed_once() -> None:
+    model, rows = make(beams=5), []
+    keys = model.t5.decoder.block[0].layer[1].EncDecAttention.k
+    keys.register_forward_hook(lambda module, inputs, output: rows.append(len(output)))
+    model.rank_scores(random_batch(7, items=ITEMS))
+    assert rows == [7]
+
+
+@torch.no_grad()
+def test_many_histories_have_the_scores_of_few() -> None:
+    model, batch = make(beams=5), random_batch(HISTORIES_AT_ONCE + 3, items=ITEMS)
+    scores_BI = model.rank_scores(batch)
+    for rows in torch.arange(len(batch)).split(9):
+        torch.testing.assert_close(model.rank_scores(select(batch, rows)), scores_BI[rows], atol=1e-5, rtol=1e-5)
 
 
 @torch.no_grad()
