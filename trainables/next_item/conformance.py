@@ -6,6 +6,8 @@
     def test_conformance(check):
         check(lambda items, history_length: MyMethod(items, history_length, size=16))
 
+A ranker that has nothing to train, one that is no `NextItemModel`, takes `RANKING_CHECKS` in place of `CHECKS`.
+
 `build(items, history_length)` gives a new method, drawn from torch's global generator; it hands features of the items
 (texts, attributes) to a method that wants some: rows for `items` items, the same at every call. Build it without weight
 decay, and give expensive loops their smallest size: the checks are about what happens, not about how well. A check that
@@ -20,13 +22,13 @@ import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from trainables.base import NextItemModel, SequenceBatch
+from trainables.base import NextItemModel, NextItemRanker, SequenceBatch
 
 ITEMS, LENGTH = 40, 6
 SEEN = 30
@@ -36,6 +38,8 @@ STEPS = 8
 """Optimizer steps that training takes here."""
 
 Build = Callable[[int, int], NextItemModel]
+BuildRanker = Callable[[int, int], NextItemRanker]
+Ranker = TypeVar("Ranker", bound=NextItemRanker)
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,7 @@ def chosen(batch: SequenceBatch, index_B: Tensor) -> SequenceBatch:
     return SequenceBatch(batch.history_BL[index_B], batch.length_B[index_B], batch.target_B[index_B])
 
 
-def check_that_scores_have_their_shape(build: Build) -> None:
+def check_that_scores_have_their_shape(build: BuildRanker) -> None:
     """`rank_scores` gives one number an item, never nan, without a graph, for one history as for many."""
     model = _trained(build, seed=0)
     for rows in (1, 7):
@@ -83,12 +87,14 @@ def check_that_scores_have_their_shape(build: Build) -> None:
         _expect_no_nan(scores_BI, f"scores of {rows} histories")
 
 
-def check_that_padding_does_not_leak(build: Build) -> None:
+def check_that_padding_does_not_leak(build: BuildRanker) -> None:
     """What lies beyond a history's length changes neither scores nor, in evaluation mode, the loss."""
     model, batch = _trained(build, seed=0), histories(9)
     padded_BL = torch.arange(LENGTH) >= batch.length_B.unsqueeze(1)
     filled = replace(batch, history_BL=torch.where(padded_BL, batch.target_B.unsqueeze(1), batch.history_BL))
     _expect_close(_scores(model, filled), _scores(model, batch), "scores changed with ids beyond the history's length")
+    if not isinstance(model, NextItemModel):
+        return
     losses = []
     for each in (batch, filled):
         with _seeded(1), torch.no_grad():
@@ -96,7 +102,7 @@ def check_that_padding_does_not_leak(build: Build) -> None:
     _expect_close(losses[1], losses[0], "the loss changed with ids beyond the history's length")
 
 
-def check_that_scores_follow_the_batch(build: Build) -> None:
+def check_that_scores_follow_the_batch(build: BuildRanker) -> None:
     """A permutation of the histories permutes the scores, and one alone has the scores that it has among others.
 
     Noise is the same for every row here, whatever draws it.
@@ -111,15 +117,16 @@ def check_that_scores_follow_the_batch(build: Build) -> None:
     _expect_close(alone_BI, scores_BI, "a history alone has other scores than among others")
 
 
-def check_that_targets_are_not_looked_at(build: Build) -> None:
+def check_that_targets_are_not_looked_at(build: BuildRanker) -> None:
     """`rank_scores` gives the same with other targets, and leaves the batch as it was."""
     model, batch = _trained(build, seed=0), histories(9)
     before = SequenceBatch(batch.history_BL.clone(), batch.length_B.clone(), batch.target_B.clone())
     scores_BI = _scores(model, batch)
     others = replace(batch, target_B=1 + batch.target_B % ITEMS)
     _expect(torch.equal(_scores(model, others), scores_BI), "scores changed with the targets")
-    with _seeded(0), torch.no_grad():
-        model.train().loss(batch)
+    if isinstance(model, NextItemModel):
+        with _seeded(0), torch.no_grad():
+            model.train().loss(batch)
     for name in ("history_BL", "length_B", "target_B"):
         _expect(torch.equal(getattr(batch, name), getattr(before, name)), f"{name} of the batch was written to")
 
@@ -133,6 +140,13 @@ def check_that_a_seed_decides_the_result(build: Build) -> None:
     batch = histories(9)
     _expect(torch.equal(_scores(first, batch), _scores(again, batch)), "the same seed gave other scores")
     _expect(not torch.equal(_scores(first, batch), _scores(other, batch)), "another seed gave the same scores")
+
+
+def check_that_a_seed_decides_the_scores(build: BuildRanker) -> None:
+    """What is built and prepared with the same seed ranks alike."""
+    first, again = (_trained(build, seed=0) for _ in range(2))
+    batch = histories(9)
+    _expect(torch.equal(_scores(first, batch), _scores(again, batch)), "the same seed gave other scores")
 
 
 def check_that_a_state_holds_everything(build: Build) -> None:
@@ -182,33 +196,34 @@ def check_that_training_reaches_every_parameter(build: Build) -> None:
         _expect(moved or not parameter.requires_grad, f"{STEPS} steps left {name} as it was")
 
 
-def check_that_items_not_in_training_rank(build: Build) -> None:
+def check_that_items_not_in_training_rank(build: BuildRanker) -> None:
     """Histories of items that training has not seen rank without an error, and every item has a score."""
     model, batch = _trained(build, seed=0), histories(9)
     unseen = replace(batch, history_BL=torch.where(batch.history_BL > 0, batch.history_BL % 10 + SEEN + 1, 0))
     _expect_no_nan(_scores(model, unseen), "scores of items that training has not seen")
 
 
-def check_that_a_history_of_one_item_is_enough(build: Build) -> None:
+def check_that_a_history_of_one_item_is_enough(build: BuildRanker) -> None:
     """Batches of histories of one item train and rank, down to a batch of one row; so do histories of one position."""
     for length in (1, LENGTH):
         with _seeded(0):
             model, batch = build(ITEMS, length), histories(8, length=length)
             ones = replace(batch, history_BL=batch.history_BL * (torch.arange(length) < 1).int())
             ones = replace(ones, length_B=torch.ones_like(ones.length_B))
-            _train(model, ones, steps=2)
-            _train(model, chosen(ones, torch.tensor([0])), steps=2, prepare=False)
+            _made_ready(model, ones, steps=2)
+            if isinstance(model, NextItemModel):
+                _train(model, chosen(ones, torch.tensor([0])), steps=2, prepare=False)
         for rows in (1, 8):
             what = f"scores of {rows} histories of one item in {length} positions"
             _expect_no_nan(_scores(model, chosen(ones, torch.arange(rows))), what)
 
 
-def check_that_a_history_of_fifty_fits(build: Build) -> None:
+def check_that_a_history_of_fifty_fits(build: BuildRanker) -> None:
     """Histories of up to 50 items train and rank."""
     batch = histories(8, length=50)
     with _seeded(0):
         model = build(ITEMS, 50)
-        _train(model, batch, steps=2)
+        _made_ready(model, batch, steps=2)
     scores_BI = _scores(model, batch)
     _expect(scores_BI.shape == (8, ITEMS), f"histories of 50 have scores {tuple(scores_BI.shape)}")
     _expect_no_nan(scores_BI, "scores of histories of 50")
@@ -228,6 +243,18 @@ CHECKS: tuple[Callable[[Build], None], ...] = (
     check_that_a_history_of_fifty_fits,
 )
 """All of them; each takes a `Build`."""
+
+RANKING_CHECKS: tuple[Callable[[BuildRanker], None], ...] = (
+    check_that_scores_have_their_shape,
+    check_that_padding_does_not_leak,
+    check_that_scores_follow_the_batch,
+    check_that_targets_are_not_looked_at,
+    check_that_a_seed_decides_the_scores,
+    check_that_items_not_in_training_rank,
+    check_that_a_history_of_one_item_is_enough,
+    check_that_a_history_of_fifty_fits,
+)
+"""Those of a ranker that is prepared and not trained."""
 
 
 class SameNoiseInEveryRow(TorchDispatchMode):
@@ -266,12 +293,20 @@ def _seeded(seed: int) -> Iterator[None]:
         yield
 
 
-def _trained(build: Build, seed: int) -> NextItemModel:
-    """Return a method after a few steps, in evaluation mode."""
+def _trained(build: Callable[[int, int], Ranker], seed: int) -> Ranker:
+    """Return a method after a few steps, or prepared where it has nothing to train, in evaluation mode."""
     with _seeded(seed):
         model = build(ITEMS, LENGTH)
-        _train(model, histories(64), steps=STEPS)
+        _made_ready(model, histories(64), steps=STEPS)
     return model.eval()
+
+
+def _made_ready(model: NextItemRanker, batch: SequenceBatch, *, steps: int) -> None:
+    """Train what can be trained, and prepare what cannot."""
+    if isinstance(model, NextItemModel):
+        _train(model, batch, steps=steps)
+    else:
+        model.prepare(SequencesInMemory(batch))
 
 
 def _train(
@@ -301,7 +336,7 @@ def _train(
     return optimizer
 
 
-def _scores(model: NextItemModel, batch: SequenceBatch) -> Tensor:
+def _scores(model: NextItemRanker, batch: SequenceBatch) -> Tensor:
     """Return the scores of all items as the task asks for them, noise from one seed."""
     with _seeded(2), torch.inference_mode():
         return model.eval().rank_scores(batch)

@@ -14,12 +14,14 @@ from torch import Tensor
 
 from harness.methods import MethodCatalog, argument_types, checked, defaults, load_class
 from harness.tasks.next_item import NextItemSettings
-from trainables.base import NextItemModel
-from trainables.next_item.conformance import CHECKS, Build
+from trainables.base import NextItemModel, NextItemRanker
+from trainables.next_item.conformance import CHECKS, RANKING_CHECKS, Build, BuildRanker
 
 CATALOG = MethodCatalog(Path(__file__).parents[3] / "search_spaces")
 CLASSES = {name: load_class(CATALOG.find(name)) for name in CATALOG.names()}
 METHODS = [name for name, cls in CLASSES.items() if issubclass(cls, NextItemModel) and not cls.trains_from_start]
+RANKED = {name: cls for name, cls in CLASSES.items() if issubclass(cls, NextItemRanker)}
+RANKERS = [name for name, cls in RANKED.items() if not issubclass(cls, NextItemModel)]
 SMALL: dict[str, Any] = {"weight_decay": 0.0, "size": 16, "diffusion_steps": 20, "ddim_steps": 4}
 SMALL |= {"codebook_size": 8, "codebooks": 2, "layers": 1, "pretraining_epochs": 1}  # 40 items fill no larger codebook
 
@@ -61,6 +63,13 @@ def test_conformance(method: str, encoder: str, check: Callable[[Build], None]) 
     check(build(method, encoder))
 
 
+@pytest.mark.parametrize("check", RANKING_CHECKS, ids=lambda check: check.__name__.removeprefix("check_that_"))
+@pytest.mark.parametrize("method", RANKERS)
+def test_conformance_of_what_is_not_trained(method: str, check: Callable[[BuildRanker], None]) -> None:
+    cls = CLASSES[method]
+    check(lambda items, history_length: cls(items, history_length, **features(cls, items)))
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_published_parameters_build_it(method: str) -> None:
     """Those that are not the task's."""
@@ -74,3 +83,4 @@ def test_published_parameters_build_it(method: str) -> None:
 def test_the_baselines_without_text_are_here() -> None:
     expected = {"gru4rec", "sasrec", "bert4rec", "cl4srec", "caser", "hgn", "diffrec", "diffurec", "dreamrec"}
     assert expected | {"preferdiff"} <= set(METHODS)
+    assert {"popularity", "item_knn", "nearest_text"} <= set(RANKERS)

@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from trainables.base import NextItemModel, SequenceBatch
+from trainables.base import NextItemModel, NextItemRanker, SequenceBatch, SequenceSource
 from trainables.next_item import conformance
-from trainables.next_item.conformance import CHECKS, Build
+from trainables.next_item.conformance import CHECKS, RANKING_CHECKS, Build, BuildRanker
+from trainables.next_item.popularity import Popularity
 from trainables.next_item.sasrec import SASRec
 
 
@@ -106,6 +107,24 @@ class StopsAtTwenty(Faultless):
         return super().rank_scores(batch).masked_fill((batch.length_B > 20)[:, None], torch.nan)
 
 
+class RanksByTargets(Popularity):
+    def rank_scores(self, batch: SequenceBatch) -> Tensor:
+        return super().rank_scores(batch) + batch.target_B[:, None]
+
+
+class CountsAnew(Popularity):
+    prepared = 0
+
+    def prepare(self, train: SequenceSource) -> None:
+        super().prepare(train)
+        CountsAnew.prepared += 1
+        self.count_I += CountsAnew.prepared
+
+
+RANKING_FAULTS: list[tuple[type[NextItemRanker], Callable[[BuildRanker], None], str]] = [
+    (RanksByTargets, conformance.check_that_targets_are_not_looked_at, "scores changed with the targets"),
+    (CountsAnew, conformance.check_that_a_seed_decides_the_scores, "the same seed gave other scores"),
+]
 FAULTS: list[tuple[type[NextItemModel], Callable[[Build], None], str]] = [
     (SumsPadding, conformance.check_that_padding_does_not_leak, "scores changed with ids beyond"),
     (MixesRows, conformance.check_that_scores_follow_the_batch, "permuted histories have other scores"),
@@ -126,6 +145,13 @@ FAULTS: list[tuple[type[NextItemModel], Callable[[Build], None], str]] = [
 
 @pytest.mark.parametrize(("cls", "check", "message"), FAULTS, ids=lambda value: getattr(value, "__name__", ""))
 def test_a_faulty_method_fails(cls: type[NextItemModel], check: Callable[[Build], None], message: str) -> None:
+    with pytest.raises(AssertionError, match=message):
+        check(cls)
+
+
+@pytest.mark.parametrize(("cls", "check", "message"), RANKING_FAULTS, ids=lambda value: getattr(value, "__name__", ""))
+def test_a_faulty_ranker_fails(cls: type[NextItemRanker], check: Callable[[BuildRanker], None], message: str) -> None:
+    assert check in RANKING_CHECKS
     with pytest.raises(AssertionError, match=message):
         check(cls)
 
