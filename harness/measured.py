@@ -126,7 +126,16 @@ def read_measured(path: Path) -> list[Measured]:
     missing = [name for name in SCHEMA.names if name not in table.column_names]
     if missing:
         raise DataError(f"{path}: lacks column {missing[0]!r}; {remedy}")
-    return [_from_row(row) for row in table.select(SCHEMA.names).to_pylist()]
+    columns = {field.name: _typed(table, field, f"{path}: column {field.name!r}", remedy) for field in SCHEMA}
+    return [_from_row(row) for row in pa.table(columns, schema=SCHEMA).to_pylist()]
+
+
+def _typed(table: pa.Table, field: pa.Field, where: str, remedy: str) -> pa.ChunkedArray:
+    column = table.column(field.name)
+    try:
+        return column.cast(field.type)
+    except pa.ArrowException:
+        raise DataError(f"{where} holds {column.type}, {field.type} expected; {remedy}") from None
 
 
 def merge_measured(old: Iterable[Measured], new: Iterable[Measured]) -> list[Measured]:

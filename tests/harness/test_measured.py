@@ -84,6 +84,16 @@ def test_a_missing_column_is_named(tmp_path):
         read_measured(tmp_path / "measured.parquet")
 
 
+@pytest.mark.parametrize("name", ["metrics", "ranks", "curve", "seed"])
+def test_a_column_of_another_kind_is_named(tmp_path, name):
+    path = tmp_path / "measured.parquet"
+    write_measured(path, [record()])
+    table = pq.read_table(path)
+    pq.write_table(table.set_column(table.schema.get_field_index(name), name, pa.array(["x"])), path)
+    with pytest.raises(DataError, match=rf"measured\.parquet: column '{name}' holds string, .* expected; restore it"):
+        read_measured(path)
+
+
 def test_a_file_from_before_a_column_was_added_is_read(tmp_path):
     path = tmp_path / "measured.parquet"
     write_measured(path, [record(environment="a processor")])
