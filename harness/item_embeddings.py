@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from harness.errors import InputError
+from harness.methods import MethodCatalog, load_class
 from harness.projections import Projection
 from harness.schedule import Schedule
 from harness.store import Store
-from harness.table_specs import Drawing
+from harness.table_specs import Drawing, TableSpec
 from harness.trial import load_checkpoint
+from trainables.base import NextItemModel, NextItemRanker
 
 EMBEDDING = "embedding.weight"
 SHOWN_ITEMS = 2000
@@ -53,6 +55,18 @@ def check_drawable(drawing: Drawing) -> None:
     """
     if drawing == "t_sne" and importlib.util.find_spec("sklearn") is None:
         raise InputError("figure: t_sne needs scikit-learn; run `pip install scikit-learn`")
+
+
+def check_learned(table: TableSpec, catalog: MethodCatalog) -> None:
+    """Check that every row's method learns something, before anything runs; rankers may have nothing to train.
+
+    Raises:
+        InputError: a row's method learns nothing.
+    """
+    for row in table.rows:
+        cls = object if row.method is None else load_class(catalog.find(row.method))
+        if issubclass(cls, NextItemRanker) and not issubclass(cls, NextItemModel):
+            raise InputError(f"rows.{row.name}: its method learns nothing, so there is nothing to project; remove it")
 
 
 def project(schedule: Schedule, store: Store, known: Iterable[Projection]) -> list[Projection]:

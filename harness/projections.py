@@ -57,11 +57,14 @@ def read_projections(path: Path) -> list[Projection]:
     """
     if not path.exists():
         return []
+    remedy = "delete it and run the table again"
     try:
+        missing = [name for name in SCHEMA.names if name not in pq.read_schema(path).names]
         rows = pq.read_table(path, schema=SCHEMA).to_pylist()
     except (OSError, pa.ArrowException) as error:
-        reason = " ".join(str(error).split())
-        raise DataError(f"{path}: cannot be read ({reason}); delete it and run the table again") from None
+        raise DataError(f"{path}: cannot be read ({' '.join(str(error).split())}); {remedy}") from None
+    if missing:
+        raise DataError(f"{path}: lacks column {missing[0]!r}; {remedy}")
     return [
         Projection(
             dataset=row["dataset"],

@@ -13,9 +13,10 @@ from harness.cluster import connected, machine
 from harness.datasets import catalog as datasets
 from harness.errors import StoreError
 from harness.estimate import known_trials, left, wall_seconds
-from harness.item_embeddings import check_drawable, project
+from harness.item_embeddings import check_drawable, check_learned, project
 from harness.measured import Measured, read_measured, write_measured
 from harness.merging import merge_run
+from harness.methods import MethodCatalog
 from harness.places import Places
 from harness.progress import Progress, spoken
 from harness.projections import FILE, read_projections, write_projections
@@ -50,6 +51,7 @@ def run_table(
         return build(run.spec, run.folder, keep(run, counted, here, say), here), 0
     if run.spec.kind == "projection":
         check_drawable(run.spec.drawing)
+        check_learned(run.spec, MethodCatalog(here.search_spaces))
     store = Store(here.store)
     store.check_writable()
     checkpoint_seconds(0)  # refused here once, not by every trial

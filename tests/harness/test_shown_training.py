@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from harness import item_embeddings
-from harness.errors import InputError
+from harness.errors import DataError, InputError
 from harness.figures import plot, svg
 from harness.item_embeddings import covariance, t_sne
 from harness.measured import Measured, read_measured
@@ -17,6 +19,7 @@ from harness.projections import FILE, read_projections
 from harness.record import Curve, TrialResult
 from harness.running import open_table, run_table
 from harness.specs import TrialSpec
+from harness.store import Store
 from harness.table_specs import find_table
 from harness.tablerun import Options
 from harness.tables import to_markdown
@@ -24,6 +27,7 @@ from harness.training_curve import TrainingCurve, training_curve, training_metri
 from tests.harness.small_table import SEQUENCES, TABLE, SmallTable, small_next_item
 
 RECALL = "validation/recall@5"
+POPULAR = "{name: popular, title: P, class: 'trainables.next_item.popularity:Popularity', version: 1}"
 
 
 def result(curves: dict[str, Curve], **parameters: int) -> TrialResult:
@@ -155,6 +159,20 @@ def test_a_projection_keeps_what_its_picture_shows(small: SmallTable) -> None:
     before = path.read_bytes()
     run(small, kind="projection", figure="t_sne")
     assert path.read_bytes() == before
+
+
+def test_a_projection_file_of_other_columns_is_one_line(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"dataset": ["d"]}), tmp_path / FILE)
+    with pytest.raises(DataError, match=r"projection\.parquet: lacks column 'row'; delete it and run the table again"):
+        read_projections(tmp_path / FILE)
+
+
+def test_a_row_that_learns_nothing_is_not_projected(small: SmallTable) -> None:
+    (small.places.search_spaces / "popular.yaml").write_text(POPULAR)
+    small.write_table(kind="projection", figure="t_sne", seeds=[0], rows=[{"name": "Popular", "method": "popular"}])
+    with pytest.raises(InputError, match=r"rows\.Popular: its method learns nothing, .* nothing to project; remove it"):
+        run_table(Options(TABLE), small.places, print, address=None, cpus=None, serial=True)
+    assert Store(small.places.store).ids() == []
 
 
 def test_a_covariance_is_drawn_square(small: SmallTable) -> None:
