@@ -32,7 +32,7 @@ def read_published(path: Path, spec: TableSpec) -> dict[Key, PublishedCell]:
     if not path.exists():
         return {}
     try:
-        lines = list(csv.reader(path.read_text(encoding="utf-8").splitlines()))
+        lines = list(csv.reader(path.read_text(encoding="utf-8-sig").splitlines()))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: cannot be read ({error})") from None
     header = lines[0] if lines else []

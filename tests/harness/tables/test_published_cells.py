@@ -26,6 +26,12 @@ def test_columns_may_stand_in_any_order(tmp_path):
     }
 
 
+def test_a_byte_order_mark_as_spreadsheets_write_it_is_no_part_of_the_header(tmp_path):
+    assert read(tmp_path, "\ufeff" + HEADER + "ml-1m,Other,cold/auc,0.5,\n") == {
+        ("ml-1m", "Other", "cold/auc"): PublishedCell(0.5)
+    }
+
+
 def test_no_file_is_no_cells(tmp_path):
     assert read_published(tmp_path / "published.csv", cold_start_spec()) == {}
 
