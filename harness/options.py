@@ -53,10 +53,12 @@ def chosen_seeds(text: str | None, table: TableSpec) -> tuple[int, ...]:
     """Return the seeds of `0-4,7`; the table's without the option.
 
     Raises:
-        InputError: not a list of numbers and ranges, a seed stands twice, or the table does not have it.
+        InputError: not a list of numbers and ranges, a seed stands twice, or the table does not have it, or any.
     """
     if text is None:
         return table.seeds
+    if not table.seeds:
+        raise InputError(f"--seeds {text!r}: a table of kind {table.kind} has no seeds; leave the option out")
     seeds: list[int] = []
     for part in text.split(","):
         match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)

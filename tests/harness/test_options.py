@@ -52,6 +52,13 @@ def test_a_seed_that_the_table_does_not_have_is_refused(text: str) -> None:
         chosen_seeds(text, TABLE)
 
 
+def test_a_table_without_seeds_has_none_to_choose() -> None:
+    counts = TableSpec(title="T", paper="P", kind="statistics", datasets=("small",), metrics=("users",))
+    with pytest.raises(InputError, match=r"^--seeds '0': a table of kind statistics has no seeds; leave the"):
+        chosen_seeds("0", counts)
+    assert chosen_seeds(None, counts) == ()
+
+
 @pytest.mark.parametrize("text", ["a", "7-1", "1,1", "", "-1", "0..4"])
 def test_bad_seeds_are_one_line(text: str) -> None:
     with pytest.raises(InputError) as error:
