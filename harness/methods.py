@@ -41,6 +41,9 @@ class MethodCatalog:
             InputError: there is no such method, or its file cannot be used as written.
         """
         path = self.folder / f"{name}.yaml"
+        if not path.is_file() and not self.names():
+            where = f"{self.folder} holds no search spaces; DIFFBENCH_SEARCH_SPACES names another folder"
+            raise InputError(f"unknown method {name!r}: {where}")
         if not path.is_file():
             raise InputError(f"unknown method {name!r}{did_you_mean(name, self.names())}")
         method = load_yaml(path, Method)

@@ -385,6 +385,8 @@ def find_table(name: str, results: Path) -> tuple[TableSpec, Path]:
     """
     folder = results / name
     known = sorted(str(path.parent.relative_to(results)) for path in results.glob("*/*/table.yaml"))
+    if not known:
+        raise InputError(f"unknown table {name!r}: {results} holds no tables; DIFFBENCH_RESULTS names another folder")
     if name not in known:  # so that a table has one name, and a run writes nowhere else
         raise InputError(f"unknown table {name!r}{did_you_mean(name, known)}")
     return load_yaml(folder / "table.yaml", TableSpec), folder

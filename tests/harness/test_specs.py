@@ -238,6 +238,16 @@ def test_tables_are_found_by_their_folder(tmp_path: Path) -> None:
         find_table("csdm/table2", tmp_path)
 
 
+def test_a_folder_without_tables_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"^unknown table 'csdm/table1': .*elsewhere holds no tables; DIFFBENCH_RES"):
+        find_table("csdm/table1", tmp_path / "elsewhere")
+
+
+def test_a_row_that_is_not_known_is_answered_with_each_name_once() -> None:
+    with pytest.raises(ValidationError, match="reference: no row 'C'; known: A, B "):
+        TableSpec(**TABLE | {"rows": [{"name": "A"}, {"name": "B"}], "reference": "C"})
+
+
 def test_values_do_not_change() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         TableSpec(**TABLE).title = "another"
