@@ -203,7 +203,7 @@ class Store:
     def _reported(self, action: str) -> Iterator[None]:
         try:
             yield
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: a path that pyarrow cannot take
             raise StoreError(
                 f"store {self.location}: cannot {action}: {_reason(error)}; finished trials are kept"
             ) from None

@@ -84,6 +84,13 @@ def test_an_unknown_kind_of_location_is_one_line(location: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_a_path_that_cannot_be_one_is_one_line() -> None:
+    store = Store("a\0b")
+    for action in (store.check_writable, store.ids, lambda: store.record("a"), lambda: store.write(result(), {})):
+        with pytest.raises(StoreError, match=r"^store .*: cannot"):
+            action()
+
+
 def test_a_location_that_is_a_file_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("not a folder")
     store = Store(tmp_path / "runs")
