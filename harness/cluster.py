@@ -93,9 +93,9 @@ def connected(
                 ray.init("local", include_dashboard=False, runtime_env=workers, **here, **quiet)
             else:
                 ray.init(address, runtime_env=workers | _shipped(checkout), **quiet)
-    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+    except Exception as error:  # Ray says with a bare one that its processes did not start in time
         reason = " ".join(str(error).split())[:300]
-        raise ClusterError(f"cluster {address or 'on this machine'}: {reason}{_about_token(address)}") from None
+        raise ClusterError(f"cluster {address or 'on this machine'}: {reason}{_remedy(address)}") from None
     try:
         yield _capacity(ray.nodes())  # type: ignore[no-untyped-call]
     finally:
@@ -193,9 +193,11 @@ def _shipped(checkout: Path | None) -> dict[str, object]:
     return {"working_dir": str(checkout), "excludes": [*_STAYS, "*.parquet", "*.svg", "*.png"]}
 
 
-def _about_token(address: str | None) -> str:
-    """Return what to do where a cluster may ask for a token: Ray offers its own to no address that is named."""
-    if address in (None, "auto") or "RAY_AUTH_MODE" in os.environ:
+def _remedy(address: str | None) -> str:
+    """Return what to do: without Ray here, or where a cluster may ask for a token, which Ray offers to no named one."""
+    if address is None:
+        return "; try again, or do without Ray: `diffbench run --serial`"
+    if address == "auto" or "RAY_AUTH_MODE" in os.environ:
         return ""
     return "; if it asks for a token, set RAY_AUTH_MODE=token"
 

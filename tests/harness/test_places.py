@@ -6,7 +6,7 @@ from pathlib import Path
 from pydantic import TypeAdapter
 from ray._private.runtime_env.packaging import _get_excludes
 
-from harness.cluster import _about_token, _shipped
+from harness.cluster import _remedy, _shipped
 from harness.places import Places, places
 
 
@@ -40,7 +40,8 @@ def test_what_is_shipped_is_the_program_wherever_results_go(tmp_path: Path, monk
 
 def test_what_a_cluster_may_ask_for_is_named(monkeypatch) -> None:
     monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
-    assert _about_token("10.0.0.1:6379") == "; if it asks for a token, set RAY_AUTH_MODE=token"
-    assert _about_token("auto") == _about_token(None) == ""
+    assert _remedy("10.0.0.1:6379") == "; if it asks for a token, set RAY_AUTH_MODE=token"
+    assert _remedy("auto") == ""
+    assert _remedy(None).endswith("`diffbench run --serial`")
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
-    assert _about_token("10.0.0.1:6379") == ""
+    assert _remedy("10.0.0.1:6379") == ""
