@@ -27,6 +27,10 @@ Drawing = Literal[
     "t_sne",
     "covariance",
 ]
+LARGEST_SEED = 2**63 - 1
+"""What a column of `measured.parquet` can hold."""
+MOST_THREADS = 4096
+"""More than any machine has processors: beyond is a slip of the keyboard, and torch takes no number without end."""
 COUNTED = "counted"
 """The one row of a table of kind `statistics`."""
 MetricName = Annotated[str, Field(pattern=r"^[a-z0-9_@]+(/[a-z0-9_@]+)?$")]
@@ -134,8 +138,8 @@ class TableSpec(Strict):
     order: tuple[str, ...] = ()
     figure: Drawing | None = None
     axis: Axis | None = None
-    seeds: tuple[Annotated[int, Field(ge=0)], ...] = ()
-    threads: Annotated[int, Field(ge=1)] = 1
+    seeds: tuple[Annotated[int, Field(ge=0, le=LARGEST_SEED)], ...] = ()
+    threads: Annotated[int, Field(ge=1, le=MOST_THREADS)] = 1
     gpus: Annotated[float, Field(ge=0)] = 0
     feed: Literal["auto", "resident", "stream"] = "auto"
     workers: Annotated[int, Field(ge=1)] = 1

@@ -238,6 +238,13 @@ def test_tables_are_found_by_their_folder(tmp_path: Path) -> None:
         find_table("csdm/table2", tmp_path)
 
 
+@pytest.mark.parametrize("keys", [{"seeds": [0, 2**63]}, {"threads": 4097}])
+def test_numbers_that_no_trial_could_take_are_refused(keys: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match="less than or equal to"):
+        TableSpec(**TABLE | keys)
+    assert TableSpec(**TABLE | {"seeds": [2**63 - 1], "threads": 4096}).threads == 4096
+
+
 def test_a_folder_without_tables_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"^unknown table 'csdm/table1': .*elsewhere holds no tables; DIFFBENCH_RES"):
         find_table("csdm/table1", tmp_path / "elsewhere")
