@@ -6,6 +6,7 @@ import pytest
 import scipy.stats
 
 from harness.statistics import (
+    SAMPLED_SIGN_FLIPS,
     agreement,
     bootstrap_interval,
     holm,
@@ -101,6 +102,17 @@ def test_many_pairs_are_sampled_and_repeatable():
     assert p == pytest.approx(scipy.stats.ttest_1samp(values, 0).pvalue, abs=0.01)
 
 
+def test_fourteen_pairs_are_counted_and_fifteen_sampled() -> None:
+    assert sign_flip_p(np.ones(14)) == 2 / 2**14
+    counted = sign_flip_p(np.ones(15)) * (SAMPLED_SIGN_FLIPS + 1)
+    assert counted == pytest.approx(round(counted))
+    assert counted / (SAMPLED_SIGN_FLIPS + 1) != 2 / 2**15
+
+
+def test_sampled_sign_flips_never_give_zero() -> None:
+    assert sign_flip_p(np.ones(40)) == 1 / (SAMPLED_SIGN_FLIPS + 1)
+
+
 def test_paired_by_seed_uses_the_shared_seeds():
     values = {seed: value + 0.01 + 0.0001 * seed for seed, value in enumerate(TEN)}
     reference = dict(enumerate(TEN)) | {99: 0.1}
@@ -133,10 +145,23 @@ def test_paired_by_user_averages_over_seeds_first():
     assert difference == paired_by_user(value, reference)
 
 
+def test_the_effect_over_users_divides_by_their_deviation() -> None:
+    # Users differ by 1, 2, 3: mean 2, standard deviation 1.
+    difference = paired_by_user(np.array([[1.0, 3.0, 3.0], [1.0, 1.0, 3.0]]), np.zeros((1, 3)))
+    assert (difference.mean, difference.effect) == (pytest.approx(2.0), pytest.approx(2.0))
+
+
+def test_one_user_has_a_difference_and_no_interval() -> None:
+    difference = paired_by_user(np.array([[1.0]]), np.array([[0.25]]))
+    assert (difference.n, difference.mean) == (1, 0.75)
+    assert all(math.isnan(x) for x in (difference.low, difference.high, difference.p_value, difference.effect))
+
+
 def test_a_method_does_not_differ_from_itself():
     value = np.random.default_rng(0).random((3, 50))
     difference = paired_by_user(value, value)
     assert (difference.mean, difference.low, difference.high, difference.p_value) == (0, 0, 0, 1)
+    assert math.isnan(difference.effect)
 
 
 def test_other_users_cannot_be_paired():
@@ -196,6 +221,8 @@ def test_relative_improvement_gives_the_papers_cells():
     assert relative_improvement(0.7982, 0.7464) == pytest.approx(21.02, abs=0.005)
     assert relative_improvement(0.7313, 0.7313) == 0
     assert math.isnan(relative_improvement(0.6, 0.5))
+    assert relative_improvement(0.45, 0.4) == pytest.approx(-50.0)  # of a baseline worse than chance
+    assert relative_improvement(0.4, 0.6) == pytest.approx(-200.0)
 
 
 def test_relative_improvement_is_taken_under_each_seed():
@@ -225,10 +252,27 @@ def test_the_test_samples_error_makes_a_distant_cell_consistent():
     assert wide.error == pytest.approx(math.hypot(measured.deviation / 2, 0.0045))
 
 
+def test_the_seeds_share_of_the_interval_is_students() -> None:
+    """Of two seeds the quantile is 12.7, not the normal 1.96."""
+    measured = summarize([0.0495, 0.0505])  # standard error 0.0005
+    beyond_normal = agreement(0.0455, measured, 0.001)
+    assert (beyond_normal.verdict, beyond_normal.error) == ("consistent", pytest.approx(0.0005))
+    half = float(scipy.stats.t.ppf(0.975, 1)) * 0.0005
+    assert (beyond_normal.low, beyond_normal.high) == (pytest.approx(0.05 - half), pytest.approx(0.05 + half))
+    assert agreement(0.0430, measured, 0.001).verdict == "not reproduced"
+
+
 def test_noise_does_not_pass_for_success():
     result = agreement(0.75, summarize([0.70, 0.80]), 0.006)
     assert result.verdict == "reproduced"
     assert result.unstable
+
+
+def test_instability_is_of_single_seeds_not_of_their_mean() -> None:
+    """The deviation counts: two seeds may have a wider interval than that, twenty a narrower one."""
+    few, many = summarize([0.746, 0.754]), summarize([0.743, 0.757] * 10)
+    assert few.deviation < 0.006 < few.half_width and not agreement(0.75, few, 0.006).unstable
+    assert many.half_width < 0.006 < many.deviation and agreement(0.75, many, 0.006).unstable
 
 
 def test_without_a_measurement():
