@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from table_example import (
 )
 
 from harness.statistics import relative_improvement, user_standard_error
+from harness.table_specs import TableSpec
 from harness.tables import PublishedCell, build_table
 from harness.tables.values import tolerance_of
 
@@ -44,6 +46,14 @@ def test_relaimpr_is_taken_seed_by_seed():
     assert ours.summary.mean == pytest.approx(np.mean(expected))
     assert ours.agreement is None
     assert set(table.cell("ml-1m", "DeepFM", "cold/relaimpr").measured["tuned"].values.values()) == {0.0}
+
+
+def test_relaimpr_is_taken_under_the_same_parameters() -> None:
+    """Published parameters are compared with the baseline's published ones, tuned with tuned."""
+    aucs = {("DeepFM", "tuned"): 0.6, ("DeepFM", "published"): 0.7, ("Ours(DeepFM)", "published"): 0.75}
+    trials = [trial(row, 0, auc, selection) for (row, selection), auc in aucs.items()]
+    ours = build_table(cold_start_spec(), {}, trials).cell("ml-1m", "Ours(DeepFM)", "cold/relaimpr").measured
+    assert ours["published"].values == {0: pytest.approx(25.0)}
 
 
 def test_differences_are_paired_by_seed_against_the_reference():
@@ -90,12 +100,29 @@ def test_ranks_of_other_users_fall_back_to_seeds():
     assert {c.difference.pairs for c in build_table(next_item_spec(), {}, trials).comparisons} == {"seeds"}
 
 
+@pytest.mark.parametrize("seeds", [(0,), (0, 1)], ids=["one seed of a row", "a row"])
+def test_ranks_of_other_numbers_of_users_fall_back_to_seeds(seeds: tuple[int, ...]) -> None:
+    trials = [
+        replace(one, ranks=(1, 2, 3)) if one.row == "B" and one.seed in seeds else one for one in next_item_trials()
+    ]
+    comparisons = build_table(next_item_spec(), {}, trials).comparisons
+    assert [(c.difference.pairs, c.difference.n) for c in comparisons] == [("seeds", 2)] * 2
+
+
 def test_not_run_and_no_data():
     table = cold_start_table()
     assert table.verdict("ml-1m", "Other", "cold/auc", "tuned") == "not run"
     assert table.verdict("taobao", "DeepFM", "cold/auc", "tuned") == "no data"
     assert table.verdict("ml-1m", "DeepFM", "cold/auc", "tuned") == "reproduced"
     assert table.verdict("ml-1m", "DeepFM", "cold/relaimpr", "tuned") == ""
+
+
+def test_a_pretrained_row_needs_the_data_that_it_is_pretrained_on() -> None:
+    rows = [{"name": "Trained", "method": "a"}, {"name": "Zero-shot", "method": "a", "pretrained_on": "elsewhere"}]
+    spec = next_item_spec().model_dump(by_alias=True, exclude_unset=True) | {"rows": rows, "reference": "Trained"}
+    for at_hand, expected in (({"beauty"}, "no data"), ({"beauty", "elsewhere"}, "not run")):
+        table = build_table(TableSpec.model_validate(spec), {}, [], at_hand)
+        assert table.status == {("beauty", "Trained"): "not run", ("beauty", "Zero-shot"): expected}
 
 
 def test_a_dataset_that_others_measured_has_data():
@@ -137,11 +164,20 @@ def test_a_single_value_is_not_called_best():
     assert table.cell("ml-1m", "DeepFM", "cold/auc").measured["tuned"].place == ""
 
 
-@pytest.mark.parametrize("metric", ["cold/log_loss", "ece"])
-def test_lower_log_loss_and_calibration_error_are_better(metric: str):
+@pytest.mark.parametrize("metric", ["cold/log_loss", "ece", "train/batch_ms", "training_s"])
+def test_lower_losses_and_times_are_better(metric: str) -> None:
     trials = [trial(row, 0, 0, metrics={f"test/{metric}": x}) for row, x in (("DeepFM", 0.5), ("Other", 0.4))]
     table = build_table(cold_start_spec(metrics=[metric]), {}, trials)
     assert table.cell("ml-1m", "Other", metric).measured["tuned"].place == "best"
+
+
+@pytest.mark.parametrize("metric", ["training_rows", "optimum_auc"])
+def test_what_is_the_datas_is_neither_placed_nor_compared(metric: str) -> None:
+    rows = (("DeepFM", 0.8), ("Ours(DeepFM)", 0.9))
+    trials = [trial(row, seed, 0, metrics={f"test/{metric}": x}) for row, x in rows for seed in range(3)]
+    table = build_table(cold_start_spec(metrics=[metric]), {}, trials)
+    assert table.cell("ml-1m", "Ours(DeepFM)", metric).measured["tuned"].place == ""
+    assert table.comparisons == ()
 
 
 def test_published_and_tuned_parameters_stay_apart():

@@ -3,6 +3,7 @@
 import csv
 import io
 
+import numpy as np
 import pytest
 from table_example import BASE, STAGGER, cold_start_published, cold_start_spec, trial
 
@@ -53,6 +54,31 @@ def test_less_is_better_where_it_is():
     (claim,) = build_table(spec(metrics=["cold/log_loss"]), {}, records).order
     assert (claim.difference.mean, claim.verdict) == (pytest.approx(0.1), "holds")
     assert claim.difference.low <= claim.difference.mean <= claim.difference.high
+
+
+def test_the_effect_of_a_claim_has_the_sign_of_its_gain() -> None:
+    losses = {"First": [0.4, 0.41, 0.42], "Second": [0.5, 0.53, 0.51]}  # gains 0.1, 0.12, 0.09
+    records = [
+        trial(row, seed, 0, metrics={"test/cold/log_loss": value})
+        for row, values in losses.items()
+        for seed, value in enumerate(values)
+    ]
+    (claim,) = build_table(spec(metrics=["cold/log_loss"]), {}, records).order
+    gains = np.array([0.1, 0.12, 0.09])
+    assert claim.difference.effect == pytest.approx(gains.mean() / gains.std(ddof=1))
+
+
+def test_of_the_rest_the_one_whose_interval_reaches_lowest_is_closest() -> None:
+    """DeepFM is further off than Third in the mean, and by far the less certain."""
+    records = [one for one in trials() if one.row not in ("DeepFM", "Second")]
+    records += [trial("DeepFM", seed, BASE + STAGGER[seed] - 0.01 + 100 * NOISE[seed]) for seed in range(10)]
+    (claim,) = [claim for claim in build_table(spec(), {}, records).order if claim.over_rest]
+    assert (claim.row, claim.other, claim.verdict) == ("First", "DeepFM", "open")
+    assert claim.difference.mean == pytest.approx(0.04)
+
+
+def test_one_seed_orders_nothing() -> None:
+    assert build_table(spec(), {}, [one for one in trials() if one.seed == 0]).order == ()
 
 
 def test_the_order_of_a_group_is_its_own():

@@ -14,7 +14,7 @@ from table_example import (
 )
 
 from harness.statistics import summarize
-from harness.tables import build_table, to_csv, to_latex, to_markdown, to_terminal
+from harness.tables import PublishedCell, build_table, layout, to_csv, to_latex, to_markdown, to_terminal
 from harness.tables.layout import metric_title, number, p_value, signed, value
 
 
@@ -53,6 +53,27 @@ def test_markdown_notes_say_what_must_stand_beside_a_number():
         assert part in text
 
 
+def test_statistics_stand_under_their_names() -> None:
+    """Measured 0.70, 0.71, 0.72 beside a printed 0.74, and rows that differ by 0.01, 0.02, 0.02."""
+    aucs = {"DeepFM": (0.70, 0.71, 0.72), "Other": (0.69, 0.69, 0.70), "Ours(DeepFM)": (0.71, 0.73, 0.74)}
+    trials = [trial(row, seed, auc) for row, values in aucs.items() for seed, auc in enumerate(values)]
+    spec = cold_start_spec(datasets=["ml-1m"], metrics=["cold/auc"], seeds=[0, 1, 2])
+    table = build_table(spec, {("ml-1m", "DeepFM", "cold/auc"): PublishedCell(0.74)}, trials)
+    (differences,) = layout.differences(table, "ml-1m")
+    compared = dict(zip(differences.header, differences.rows[0], strict=True))
+    # t(0.975, 2) = 4.3027; the differences' sd is 0.00577. Of 8 arrangements two reach the sum; Holm doubles.
+    assert (compared["row"], compared["difference"], compared["effect"]) == ("DeepFM", "-0.0167", "-2.89")
+    assert compared["95 % interval"] == "-0.0310 … -0.0023"
+    assert (compared["p"], compared["p (Holm)"]) == ("0.250", "0.500")
+    grid = layout.statistics(table, "ml-1m")
+    measured = dict(zip(grid.header, grid.rows[0], strict=True))
+    # Half-widths: of seeds 4.3027 * 0.01 / √3 = 0.0248, of the test sample 1.96 * 0.002 = 0.0039, of both 0.0251.
+    expected = {"n": "3", "mean": "0.7100", "sd": "0.0100", "min": "0.7000", "max": "0.7200", "printed": "0.7400"}
+    expected |= {"95 % of seeds": "0.6852 … 0.7348", "95 % of both": "0.6849 … 0.7351", "difference": "-0.0300"}
+    expected |= {"error of test sample": "0.0020", "verdict": "not reproduced"}
+    assert expected.items() <= measured.items()
+
+
 def test_every_line_of_a_markdown_table_has_as_many_cells_as_its_header():
     width = None
     for line in to_markdown(cold_start_table()).splitlines():
@@ -68,8 +89,9 @@ def test_published_parameters_are_called_so():
     assert "ours, published parameters" in text
 
 
-def test_seeds_of_different_parameters_are_called_out():
-    trials = [trial("DeepFM", 0, 0.7), trial("DeepFM", 1, 0.7, parameters='{"rho": 1}')]
+@pytest.mark.parametrize("other", [{"parameters": '{"rho": 1}'}, {"setup": "version 2"}, {"data_hash": "1" * 16}])
+def test_seeds_that_differ_in_more_than_the_seed_are_called_out(other: dict[str, str]) -> None:
+    trials = [trial("DeepFM", 0, 0.7, setup="version 1"), trial("DeepFM", 1, 0.7, **{"setup": "version 1"} | other)]
     text = to_markdown(build_table(cold_start_spec(), {}, trials))
     assert "DeepFM, tuned: its seeds differ in parameters, versions or data; run it again." in text
 
@@ -131,6 +153,22 @@ def test_csv_has_every_statistic_at_full_precision():
     assert (ours["verdict"], ours["unstable"], ours["place"]) == ("not reproduced", "no", "best")
     (base,) = [x for x in lines if (x["dataset"], x["row"], x["metric"]) == ("ml-1m", "DeepFM", "cold/auc")]
     assert (base["pairs"], base["paired_n"], float(base["p_holm"])) == ("seeds", "9", 2 / 512)
+    (comparison,) = table.comparisons
+    paired = comparison.difference
+    names = ("paired_difference", "paired_low", "paired_high", "p_value", "effect")
+    assert [float(base[name]) for name in names] == [
+        paired.mean,
+        paired.low,
+        paired.high,
+        paired.p_value,
+        paired.effect,
+    ]
+    of_base = table.cell("ml-1m", "DeepFM", "cold/auc").measured["tuned"]
+    names = ("low", "high", "min", "max", "sampling_error", "difference", "combined_error", "combined_high")
+    summary, judged = of_base.summary, of_base.agreement
+    expected = [summary.low, summary.high, summary.minimum, summary.maximum, of_base.sampling_error]
+    assert [float(base[name]) for name in names] == [*expected, judged.difference, judged.error, judged.high]
+    assert (base["published"], base["published_place"], ours["published_place"]) == ("0.7013", "", "best")
     (none,) = [x for x in lines if (x["dataset"], x["row"], x["metric"]) == ("taobao", "Other", "cold/auc")]
     assert (none["published"], none["mean"], none["verdict"]) == ("0.71", "", "no data")
     assert "nan" not in to_csv(table)
