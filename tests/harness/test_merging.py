@@ -27,6 +27,30 @@ def test_missing_seeds_join_the_kept_ones():
     assert merged.notes == []
 
 
+def test_a_row_begins_with_any_seeds() -> None:
+    merged = merge_run([], OLD[:2], SEEDS)
+    assert merged.kept == merged.shown == OLD[:2]
+    assert merge_run(OLD[:3], OLD[3:5], SEEDS).kept == OLD[:5]
+
+
+def test_published_and_tuned_parameters_are_rows_of_their_own() -> None:
+    """Neither is measured against the other, nor taken from sight where the other is shown anew."""
+    published = [replace(record, selection="published", parameters="{}") for record in OLD[3:]]
+    begun = merge_run(OLD, published[:1], SEEDS)
+    assert begun.kept == begun.shown == [*OLD[:3], published[0], *OLD[3:]]
+    other = replace(OLD[4], parameters='{"learning_rate": 1}')
+    merged = merge_run([*OLD[:3], *published, *OLD[3:]], [other], SEEDS)
+    assert merged.kept == [*OLD[:3], *published, *OLD[3:]]
+    assert merged.shown == [*OLD[:3], *published, other]
+
+
+def test_a_seed_does_not_join_seeds_that_differ_already() -> None:
+    mixed = [replace(OLD[3], setup="version 1"), replace(OLD[4], setup="version 2")]
+    merged = merge_run(mixed, [replace(OLD[5], setup="version 2")], SEEDS)
+    assert merged.kept == mixed
+    assert len(merged.notes) == 1
+
+
 def test_equal_parameters_on_equal_data_replace_a_trial_alone():
     again = trial(seed=1, code_hash="new")
     merged = merge_run(OLD, [again], SEEDS)
