@@ -81,7 +81,9 @@ def test_overrides_change_the_table_or_name_parameters() -> None:
         (["search.trails=5"], "did you mean 'trials'"),
         (["search.trials=0"], "greater than or equal to 1"),
         (["threads=many"], "threads"),
-        (["rho=1", "rho=2"], "stands twice"),
+        (["rho=1", "rho=2"], "--set rho: stands twice"),
+        (["threads=1", "threads=2"], "--set threads: stands twice"),
+        (["search.trials=1", "search.trials=2"], "--set search.trials: stands twice"),
         (["rho=[1"], "not valid YAML"),
     ],
 )
