@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import log_loss, roc_auc_score
 
 from harness.datasets.click_split import click_contents
 from harness.datasets.encoding import encode_categories
@@ -122,6 +122,31 @@ def test_a_search_measures_the_validation_rows_and_cannot_open_the_test_rows(dat
     assert not [name for name in outcome.metrics if name.startswith("test/")]
     with pytest.raises(TestDataError):
         open_rows(dataset, "time_test", "search")
+
+
+class Watched(Recording):
+    """Is in training mode whenever the task is not at work, and only scores outside of it."""
+
+    def fit(self, rows: RowSource, validate: Validate, *, seed: int, log: Any = no_log) -> int:
+        self.train()
+        epochs = super().fit(rows, validate, seed=seed, log=log)
+        self.train()
+        return epochs
+
+    def forward(self, batch: CtrBatch) -> torch.Tensor:
+        assert not self.training
+        return super().forward(batch)
+
+
+def test_rows_are_scored_in_evaluation_mode(dataset: PreparedDataset) -> None:
+    assert run(dataset, "repeat", Watched).metrics == run(dataset, "repeat", Recording).metrics
+
+
+def test_the_log_loss_is_in_nats(dataset: PreparedDataset) -> None:
+    outcome = run(dataset, "repeat", Recording)
+    (rows,) = open_rows(dataset, "time_test", "repeat").batches(10_000)
+    probability_N = torch.sigmoid(Recording(DeepFM(dataset.fields))(rows)).double()
+    assert outcome.metrics["test/log_loss"] == pytest.approx(log_loss(rows.label_B, probability_N), rel=1e-5)
 
 
 def test_a_share_of_labels_is_known(dataset: PreparedDataset) -> None:
