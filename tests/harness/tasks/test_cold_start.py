@@ -133,6 +133,26 @@ def test_a_repeat_measures_the_test_rows(dataset: PreparedDataset) -> None:
     assert {name.split("/")[0] for name in outcome.metrics} == {"test"}
 
 
+class EvaluatedTimeModel(TimeModel):
+    def interact(self, values: FieldValues) -> Tensor:
+        assert not self.training
+        return super().interact(values)
+
+
+class LeftInTraining(Recording):
+    def fit(self, base: RowSource, *, seed: int, log: Log = no_log) -> None:
+        self.train()
+
+    def adapt(self, block: RowSource, new_item_M: Tensor, *, seed: int, log: Log = no_log) -> None:
+        self.train()
+
+
+def test_rows_are_scored_in_evaluation_mode(dataset: PreparedDataset) -> None:
+    components = {"backbone": Component(EvaluatedTimeModel, {})}
+    outcome = run(dataset, "repeat", LeftInTraining, components=components)
+    assert outcome.metrics == with_time_model(dataset, "repeat").metrics
+
+
 def test_a_search_measures_validation_rows_and_opens_no_other(
     dataset: PreparedDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
