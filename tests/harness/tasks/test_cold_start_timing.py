@@ -123,6 +123,21 @@ def test_a_method_that_does_not_is_timed_in_pretraining(dataset: PreparedDataset
     assert measured["test/train/batch_ms"] == measured["test/pretrain/batch_ms"] > 0
 
 
+def test_times_are_medians_in_milliseconds(dataset: PreparedDataset, now: list[float]) -> None:
+    """After the warm-up 1, 2 and 9 seconds with 1, 4 and 3 steps: 1, 0.5 and 3 seconds a step."""
+
+    class Clockwork(BareBackbone):
+        def pretrain(self, base: RowSource, **_: Any) -> None:
+            optimizer = torch.optim.SGD(self.parameters(), lr=0.1)
+            for _, (seconds, steps) in zip(base.batches(64), [(50, 2), (1, 1), (2, 4), (9, 3)], strict=False):
+                now[0] += seconds
+                for _ in range(steps):
+                    optimizer.step()
+
+    measured = times(dataset, Clockwork)
+    assert measured == {"test/pretrain/batch_ms": 2000, "test/pretrain/step_ms": 1000, "test/train/batch_ms": 2000}
+
+
 def test_quarters_and_passes_that_only_gather_are_no_hindrance(dataset: PreparedDataset) -> None:
     assert times(dataset, MetaEmbedding)["test/fit/batch_ms"] > 0
     measured = times(dataset, MWUF)  # its batches take two steps each, and it first gathers users
