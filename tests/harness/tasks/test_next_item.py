@@ -231,6 +231,42 @@ def test_early_stopping_returns_to_the_first_best_epoch(dataset: PreparedDataset
     assert outcome.checkpoint == {"epoch": torch.tensor(1.0)}
 
 
+class Noted(Scripted):
+    """Remembers in what mode it was trained, a draw of torch's generator, and the order of the targets."""
+
+    taken: list[tuple[bool, float, list[int]]]
+
+    def loss(self, batch: SequenceBatch) -> Tensor:
+        Noted.taken.append((self.training, float(torch.rand(())), batch.target_B.tolist()))
+        return super().loss(batch)
+
+    def rank_scores(self, batch: SequenceBatch) -> Tensor:
+        assert not self.training
+        return super().rank_scores(batch)
+
+
+def test_every_epoch_trains_in_training_mode_in_an_order_and_with_noise_of_its_own(dataset: PreparedDataset) -> None:
+    Noted.taken = []
+    run(dataset, Noted, batch_size=1000, maximum_epochs=3)
+    modes, draws, orders = zip(*Noted.taken, strict=True)
+    assert modes == (True, True, True)
+    assert len(set(draws)) == 3
+    assert len({tuple(order) for order in orders}) == 3
+    assert len({tuple(sorted(order)) for order in orders}) == 1
+
+
+def test_an_epochs_loss_is_the_mean_over_its_examples(dataset: PreparedDataset) -> None:
+    """Batches of 100, 100 and 40 rows have losses of 1, 0 and -1."""
+    losses: list[float] = []
+
+    def log(name: str, value: float, step: int) -> None:
+        if name == "train/loss":
+            losses.append(value)
+
+    run(dataset, Scripted, batch_size=100, maximum_epochs=1, log=log)
+    assert losses == [pytest.approx((100 - 40) / 240)]
+
+
 def test_maximum_epochs_end_training(dataset: PreparedDataset) -> None:
     outcome = run(dataset, Scripted, batch_size=1000, maximum_epochs=7, patience=100)
     assert (outcome.metrics["epochs"], outcome.metrics["best_epoch"]) == (7, 7)
