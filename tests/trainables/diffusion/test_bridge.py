@@ -59,6 +59,22 @@ def test_the_reverse_step_is_equation_10_as_printed(t: int, to: int) -> None:
     torch.testing.assert_close(bridge().denoised(z, h, t, noise), predicted)
 
 
+@pytest.mark.parametrize(("t", "to"), [(91, 81), (2, 1), (1, 0)])
+def test_a_reverse_step_with_sigma_is_equation_10_with_its_noise(t: int, to: int) -> None:
+    """The predicted noise keeps √(1 − α_to − σ²), and σ times fresh noise is added; the last step has none."""
+    torch.manual_seed(0)
+    z, h, noise = torch.randn(3, 5, 16, dtype=torch.float64)
+    alpha, c = csdm_schedule()
+    sigma = 0.5 * float(1 - alpha[to]) ** 0.5 if to else 0.003
+    predicted = (z - c[t].sqrt() * h - (1 - alpha[t]).sqrt() * noise) / alpha[t].sqrt()
+    torch.manual_seed(1)
+    fresh = torch.randn_like(z)
+    printed = alpha[to].sqrt() * predicted + c[to].sqrt() * h + (1 - alpha[to] - sigma**2).clamp(min=0).sqrt() * noise
+    torch.manual_seed(1)
+    stepped = bridge().reverse_step(z, h, t, to, noise, sigma)
+    torch.testing.assert_close(stepped, printed + sigma * fresh if to else predicted)
+
+
 @pytest.mark.parametrize("released", [False, True])
 @pytest.mark.parametrize("stride", [1, 5, 10])
 def test_a_perfect_denoiser_recovers_z0(stride: int, released: bool) -> None:
