@@ -190,6 +190,50 @@ def toy_batch(cell_B: Tensor) -> CtrBatch:
     return CtrBatch(columns, value_B4[:, 3].float())
 
 
+@pytest.mark.parametrize("weighting", get_args(Weighting))
+@pytest.mark.parametrize("full_below", [256, 0])
+@torch.no_grad()
+def test_losses_are_means_of_what_the_probabilities_say(
+    weighting: Weighting, full_below: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A softmax over samples that hold every value once, each of its share, is the softmax over all values."""
+    torch.manual_seed(0)
+    process = DiscreteDiffusion(kept_linearly(10), "mask")
+    given: dict[str, Any] = {"frequency_correction": True, "temperature": 0.5, "label_weight": 0.25}
+    made = FieldDenoiser(DeepFM(TOY_FIELDS), process, full_below=full_below, weighting=weighting, **given).eval()
+    for parameter in made.parameters():
+        parameter.normal_(std=0.3)
+    monkeypatch.setattr(made, "_sampled", lambda position, word_B: torch.arange(made.fields[position].size))
+    batch = toy_batch(torch.randint(len(CELLS), (64,)))
+    torch.manual_seed(1)
+    losses = made.losses(batch)
+
+    torch.manual_seed(1)
+    sample = made.corrupted(batch)
+    positive_B, values = made.probabilities(sample)
+    own = [values[f.name].gather(1, batch.columns[f.name].long().unsqueeze(1)).squeeze(1) for f in made.fields]
+    own.append(torch.where(batch.label_B == 1, positive_B, 1 - positive_B))
+    lost = [*sample.lost_BP.T, ~sample.shown_B]
+    loss = [-chance_B.log()[lost_B] for chance_B, lost_B in zip(own, lost, strict=True)]
+    if weighting == "equal":
+        means = [float(loss_K.mean()) for loss_K in loss]
+    else:  # linear, T = 10: T/t, over all rows
+        means = [
+            float((loss_K * 10 / sample.time_B[lost_B]).sum()) / 64 for loss_K, lost_B in zip(loss, lost, strict=True)
+        ]
+    assert float(losses["fields"]) == pytest.approx(sum(means[:3]) / 3, rel=1e-4)
+    assert float(losses["label"]) == pytest.approx(0.25 * means[3], rel=1e-4)
+
+
+@torch.no_grad()
+def test_a_large_field_is_predicted_by_the_cosine_over_the_temperature() -> None:
+    made, batch = denoiser(full_below=0, temperature=0.5).eval(), small_rows(8).batch
+    position = [field.name for field in made.fields].index("item_id")
+    predicted_BD, item_VD = made(clean(batch))[1][:, position], made.backbone.item_embedding
+    cosine_BV = predicted_BD @ item_VD.T / torch.outer(predicted_BD.norm(dim=1), item_VD.norm(dim=1))
+    torch.testing.assert_close(made.probabilities(clean(batch))[1]["item_id"], (2 * cosine_BV).softmax(dim=1))
+
+
 def model_joint(made: FieldDenoiser) -> Tensor:
     """Return the distribution of the reverse process that restores one field at a time, by enumeration, [X].
 
