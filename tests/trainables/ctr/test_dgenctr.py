@@ -12,7 +12,7 @@ from harness.errors import InputError
 from harness.methods import checked
 from tests.trainables.ctr.killed_training import check_that_it_goes_on
 from tests.trainables.small_rows import FIELDS, small_rows
-from trainables.base import CtrMethod, backbone_state
+from trainables.base import CtrBatch, CtrMethod, backbone_state
 from trainables.ctr.deepfm import DeepFM
 from trainables.ctr.dgenctr import EMBEDDINGS, DGenCTR, DGenCTRPretraining, Transfer
 from trainables.ctr.fm import FM
@@ -147,6 +147,25 @@ def test_the_epoch_of_the_best_validation_is_kept() -> None:
     kept = method.backbone.state_dict()
     assert all(torch.equal(value, kept[name]) for name, value in seen[1].items())
     assert not torch.equal(kept["embeddings.item_ID"], seen[3]["embeddings.item_ID"])
+
+
+def test_every_epoch_trains_in_training_mode_in_an_order_of_its_own() -> None:
+    taken: list[tuple[bool, tuple[float, ...]]] = []
+
+    class Noted(Supervised):
+        def losses(self, batch: CtrBatch) -> dict[str, Tensor]:
+            taken.append((self.training, tuple(batch.columns["timestamp"].tolist())))
+            return super().losses(batch)
+
+    def validate() -> float:
+        method.eval()
+        return 0.5
+
+    method = Noted(DeepFM(FIELDS), batch_size=1000, epochs=3, patience=3)
+    assert method.fit(ROWS, validate, seed=0) == 1
+    modes, orders = zip(*taken, strict=True)
+    assert modes == (True, True, True)
+    assert len(set(orders)) == 3 and len({tuple(sorted(order)) for order in orders}) == 1
 
 
 def test_no_patience_trains_all_epochs_without_validation() -> None:
