@@ -148,7 +148,8 @@ def test_methods_train_with_touched_rows(cls: type[BareBackbone]) -> None:
 def test_all_rows_is_plain_adam() -> None:
     backbone = DeepFM(FIELDS)
     optimizer = adam_of(
-        backbone, backbone.parameters(), learning_rate=0.1, weight_decay=0.0, embedding_updates="all_rows"
+        backbone, backbone.parameters(), learning_rate=0.1, weight_decay=0.2, embedding_updates="all_rows"
     )
     assert type(optimizer) is torch.optim.Adam
+    assert (optimizer.param_groups[0]["lr"], optimizer.param_groups[0]["weight_decay"]) == (0.1, 0.2)
     assert not hasattr(backbone.item_embedding, "has_row_gradients")
