@@ -175,6 +175,49 @@ def test_others_with_too_few_items_lend_what_they_have() -> None:
     assert items_of_others(segment_BL, length_B)[0, 1:4].tolist() == [7, 8, 0]
 
 
+def test_s3rec_item_task_tells_each_masked_item_from_the_other() -> None:
+    model = make(S3Rec).eval()
+    state_MD = torch.randn(2, 16)
+    query_MD, item_ID = model.state_to_item(state_MD), model.embedding.weight
+    difference_D = item_ID[3] - item_ID[8]
+    margin_M = torch.stack([query_MD[0] @ difference_D, -query_MD[1] @ difference_D])
+    torch.testing.assert_close(
+        model._masked_items(state_MD, torch.tensor([4, 9])), functional.softplus(-margin_M).mean()
+    )
+    assert model._masked_items(state_MD, torch.tensor([4, 4])).item() == 0, "an item is no negative of itself"
+
+
+def test_s3rec_masked_attribute_task_reads_the_states_of_masked_items() -> None:
+    others = {"attribute_weight": 0.0, "item_weight": 0.0, "segment_weight": 0.0}
+    model = make(S3Rec, masked_attribute_weight=0.5, mask_probability=1.0, **others).eval()
+    whole = with_target(random_batch(5))
+    real_BL = whole.real_positions()
+    state_BLD = model._states(model.mask_D.expand(5, 7, 16), real_BL, causal=False)
+    logit_MN = model.state_to_attribute(state_BLD[real_BL]) @ model.attribute_ND.T
+    hot_MN = multi_hot(random_attributes())[whole.history_BL[real_BL].long() - 1]
+    expected = 0.5 * functional.binary_cross_entropy_with_logits(logit_MN, hot_MN, reduction="none").sum(1).mean()
+    torch.testing.assert_close(model.pretraining_loss(random_batch(5)), expected)
+
+
+def test_s3rec_segment_task_tells_a_segment_from_other_items_in_its_place() -> None:
+    model, whole = make(S3Rec).eval(), with_target(random_batch(2))
+    item_BLD, real_BL = model.embedding.histories(whole), whole.real_positions()
+    torch.manual_seed(1)
+    loss = model._segments(item_BLD, real_BL, whole.length_B)
+
+    torch.manual_seed(1)
+    segment_BL = random_segments(whole.length_B, 7)
+    other_BLD = item_BLD[real_BL][items_of_others(segment_BL, whole.length_B)]
+    hidden, last_B = model.mask_D.expand(2, 7, 16), whole.length_B.long() - 1
+    inside_BL1 = segment_BL.unsqueeze(-1)
+    rest_BD, segment_BD, other_BD = (
+        model._states(torch.where(inside_BL1, inside_BLD, outside_BLD), real_BL, causal=False)[torch.arange(2), last_B]
+        for inside_BLD, outside_BLD in ((hidden, item_BLD), (item_BLD, hidden), (other_BLD, hidden))
+    )
+    own_B, other_B = ((model.state_to_segment(rest_BD) * x_BD).sum(1) for x_BD in (segment_BD, other_BD))
+    torch.testing.assert_close(loss, functional.softplus(other_B - own_B).mean())
+
+
 def test_s3rec_is_prepared_by_pretraining_and_again_the_same() -> None:
     states = []
     for epochs in (2, 2, 0):
