@@ -103,6 +103,26 @@ def test_loss_is_the_squared_error_of_whole_rows(
     torch.testing.assert_close(model.loss(batch), expected, rtol=1e-4, atol=1e-4)
 
 
+@torch.no_grad()
+def test_dropout_scales_the_noises_variance(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As dropout of a noisy row would: what is kept of it is divided by the share that is kept."""
+    model, batch = make(dropout=0.75).train(), repeated()
+    seen: list[Tensor] = []
+    monkeypatch.setattr(model, "_noise", lambda rows: torch.ones(rows, 4))
+    monkeypatch.setattr(model, "_summed", lambda item_BL, value_BL: torch.zeros(len(item_BL), 4))
+    monkeypatch.setattr(model.times, "draw", lambda rows: (torch.full((rows,), 3), torch.ones(rows)))
+
+    def watched(hidden_BD: Tensor, item_BL: Tensor, value_BL: Tensor) -> Tensor:
+        seen.append(hidden_BD)
+        return torch.zeros(len(hidden_BD))
+
+    monkeypatch.setattr(model, "_squared_error", watched)
+    model.loss(batch)
+    deviation = (1 - model.diffusion.alpha_bar[3]) ** 0.5 / 0.25**0.5
+    expected_D = torch.tanh(deviation + model.time_layers(model.sinusoidal[3]))
+    torch.testing.assert_close(seen[0], expected_D.expand(7, 4))
+
+
 @pytest.mark.parametrize("size", [4, 70])
 @torch.no_grad()
 def test_noise_has_the_covariance_of_dense_noise(size: int) -> None:
