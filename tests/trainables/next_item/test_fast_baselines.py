@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -32,7 +34,8 @@ def batches(count: int, rows: int = 12) -> list[SequenceBatch]:
 
 def twins(fast: type[NextItemModel], plain: type[NextItemModel]) -> tuple[NextItemModel, NextItemModel]:
     """Both forms with the same parameters, without dropout, which they draw differently."""
-    models = [cls(ITEMS, LENGTH, size=8, dropout=0.0, learning_rate=0.01) for cls in (fast, plain)]  # type: ignore[call-arg]
+    parameters: dict[str, Any] = {"size": 8, "dropout": 0.0, "learning_rate": 0.01, "weight_decay": 0.1}
+    models = [cls(ITEMS, LENGTH, **parameters) for cls in (fast, plain)]
     models[1].load_state_dict(models[0].state_dict())
     return models[0].train(), models[1].train()
 
