@@ -101,6 +101,21 @@ def test_preferdiff_t_is_preferdiff_with_whitened_text_for_embeddings(encoder: E
     assert not any(name.startswith("embedding") for name in model.state_dict())
 
 
+def test_preferdiff_t_decays_weights_as_adamw() -> None:
+    """One step from the same start: with weight decay every parameter is lower by lr · decay · itself."""
+    start, after = {}, {}
+    for decay in (0.0, 0.5):
+        model = make(PreferDiffT, learning_rate=0.01, weight_decay=decay).train()
+        start = {name: value.detach().clone() for name, value in model.named_parameters()}
+        optimizer = model.optimizer()
+        torch.manual_seed(3)
+        model.loss(random_batch(8)).backward()
+        optimizer.step()
+        after[decay] = {name: value.detach() for name, value in model.named_parameters()}
+    for name, value in start.items():
+        torch.testing.assert_close(after[0.5][name] - after[0.0][name], -0.01 * 0.5 * value, rtol=1e-3, atol=1e-6)
+
+
 def test_morec_scores_are_dot_products_with_transformed_text() -> None:
     model, batch = make(MoRec).eval(), random_batch(5)
     assert isinstance(model, MoRec)
