@@ -162,6 +162,14 @@ def test_a_share_of_labels_is_known(dataset: PreparedDataset) -> None:
     assert not bool(Recording.given[0].label_B.isnan().any())
 
 
+def test_each_seed_knows_labels_of_its_own(dataset: PreparedDataset) -> None:
+    known = []
+    for seed in (3, 3, 4):
+        run(dataset, "repeat", Recording, seed=seed, settings={"labelled_share": 0.3})
+        known.append(~Recording.given[0].label_B.isnan())
+    assert torch.equal(known[0], known[1]) and not torch.equal(known[0], known[2])
+
+
 def test_a_share_of_labels_is_known_in_parts_too(dataset: PreparedDataset) -> None:
     parts = in_parts(dataset)
     run(parts, "repeat", Recording, settings={"labelled_share": 0.3})
