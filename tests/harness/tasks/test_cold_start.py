@@ -347,6 +347,25 @@ def test_an_auc_without_an_error_of_it_is_a_result(dataset: PreparedDataset, mon
     assert {name.split("/")[2] for name in metrics} == {"auc", "log_loss"}
 
 
+class OneItemFewer(OnePositive):
+    """Rows of all items but the first."""
+
+    def distinct_items(self) -> Tensor:
+        return super().distinct_items()[1:]
+
+
+def test_an_item_without_a_test_row_is_new_too(dataset: PreparedDataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    def opened(dataset: PreparedDataset, name: str, purpose: Purpose, **options: Any) -> Any:
+        rows = open_rows(dataset, name, purpose, **options)
+        return OneItemFewer(rows) if name == "test" else rows
+
+    with_time_model(dataset, "repeat")
+    expected = Recording.calls[2][2]
+    monkeypatch.setattr(feeds, "open_rows", opened)
+    with_time_model(dataset, "repeat")
+    assert torch.equal(Recording.calls[2][2], expected)
+
+
 def test_settings_are_checked() -> None:
     with pytest.raises(ValueError, match="Extra inputs"):
         ColdStartSettings.model_validate({"cuont": "paper"})
