@@ -119,6 +119,9 @@ def test_each_reference_has_its_own_differences_and_its_own_family_of_p_values()
     assert {c.holm for c in by_reference["First"]} == {4 * 2 / 1024}
     lines = [x for x in csv.DictReader(io.StringIO(to_csv(table))) if x["row"] == "Third" and x["mean"]]
     assert [(x["metric"], x["paired_reference"]) for x in lines][:2] == [("cold/auc", "First"), ("cold/auc", "Second")]
+    p_values = {x["paired_reference"]: (float(x["p_value"]), float(x["p_holm"])) for x in lines if x["p_value"]}
+    assert p_values == {c.reference: (c.difference.p_value, c.holm) for c in table.comparisons if c.row == "Third"}
+    assert p_values["First"] == (2 / 1024, 4 * 2 / 1024)
     text = to_markdown(table)
     assert "### Paired differences to First" in text
     assert "### Paired differences to Second" in text
