@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from harness.datasets.prepared import PreparedDataset
 from harness.errors import InputError, did_you_mean
@@ -50,7 +51,8 @@ class Schedule:
             self._add_lines(dataset)
         self._check_overrides()
         for line in (*self.sources, *self.lines):
-            self._check_parameters(line)
+            with _in_row(line.row):
+                self._check_parameters(line)
 
     @property
     def streams(self) -> bool:
@@ -114,17 +116,18 @@ class Schedule:
         for row in table.rows:
             if row.name not in wanted or row.method is None or not at_hand.keys() >= set(row.pretrained_on):
                 continue
-            pretraining = self._pretraining(row, [at_hand[name] for name in row.pretrained_on])
-            line = Line(
-                row=row,
-                method=self._catalog.find(row.method),
-                dataset=dataset,
-                start=pretraining or by_name.get(row.starts_from or ""),
-                started_from=any(other.starts_from == row.name and other.trains for other in table.rows),
-            )
-            by_name[row.name] = line
-            self.lines.append(line)
-            self._settle(line)
+            with _in_row(row):
+                pretraining = self._pretraining(row, [at_hand[name] for name in row.pretrained_on])
+                line = Line(
+                    row=row,
+                    method=self._catalog.find(row.method),
+                    dataset=dataset,
+                    start=pretraining or by_name.get(row.starts_from or ""),
+                    started_from=any(other.starts_from == row.name and other.trains for other in table.rows),
+                )
+                by_name[row.name] = line
+                self.lines.append(line)
+                self._settle(line)
 
     def _pretraining(self, row: Row, datasets: Sequence[PreparedDataset]) -> Line | None:
         """Return the line that trains a row on these datasets one after the other; None without any."""
@@ -362,6 +365,15 @@ class Schedule:
         for name in self.request.overrides:
             if name not in known:
                 raise InputError(f"--set {name}: no row that runs has this parameter{did_you_mean(name, known)}")
+
+
+@contextmanager
+def _in_row(row: Row) -> Iterator[None]:
+    """Name the row that an error is about: rows share methods, and a method does not say where it stands."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"rows.{row.name}: {error}") from None
 
 
 def known_parameters(row: Row, catalog: MethodCatalog, task_name: str) -> Parameters:

@@ -38,8 +38,8 @@ class Store:
             if "://" in self.location:
                 self._files, root = fs.FileSystem.from_uri(self.location)
             else:
-                self._files, root = fs.LocalFileSystem(), str(Path(self.location).absolute())
-        except (OSError, ValueError, ImportError) as error:
+                self._files, root = fs.LocalFileSystem(), str(Path(self.location).expanduser().absolute())
+        except (OSError, ValueError, RuntimeError, ImportError) as error:  # RuntimeError: ~ of nobody
             raise StoreError(f"store {self.location}: cannot be used ({_reason(error)})") from None
         self.local = isinstance(self._files, fs.LocalFileSystem)
         self._root = root.rstrip("/")

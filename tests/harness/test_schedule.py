@@ -81,7 +81,7 @@ def test_a_method_without_published_parameters_says_so(pair: SmallTable) -> None
     published = [{"datasets": ["ml-1m"], "source": "s", "parameters": {"learning_rate": 0.1}}]
     pair.add_method("plain", "tests.doubles:Plain", **PLAIN | {"published": published})
     with pytest.raises(
-        InputError, match=r"^plain: no published parameters for small-interactions; they are for ml-1m$"
+        InputError, match=r"^rows\.Bare: plain: no published parameters for small-interactions; they are for ml-1m$"
     ):
         pair.schedule(selection="published")
 

@@ -30,7 +30,7 @@ def test_rows_that_cannot_run(row: dict[str, Any], message: str, selection: Any,
     published = [{"datasets": ["*"], "source": "s"}]
     table.add_method("sleeps", "tests.doubles:Sleeps", published=published)
     table.add_method("lacks_scores", "tests.doubles:LacksScores", published=published)
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(InputError, match=rf"^rows\.A: .*{message}"):
         table.schedule(selection=selection)
 
 

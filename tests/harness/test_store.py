@@ -77,7 +77,15 @@ def test_a_relative_location_stays_where_it_was(tmp_path: Path, monkeypatch: pyt
     assert (tmp_path / "runs" / written.id / RECORD).is_file()
 
 
-@pytest.mark.parametrize("location", ["nowhere://x", "file://host/runs", "fsspec+nowhere://x"])
+def test_a_tilde_is_the_users_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    written = Store("~/runs").write(result(), {})
+    assert (tmp_path / "runs" / written.id / RECORD).is_file()
+
+
+@pytest.mark.parametrize(
+    "location", ["nowhere://x", "file://host/runs", "fsspec+nowhere://x", "~nobody-of-this-name/x"]
+)
 def test_an_unknown_kind_of_location_is_one_line(location: str) -> None:
     with pytest.raises(StoreError, match=f"^store {location.replace('+', '.')}: cannot be used") as caught:
         Store(location)
