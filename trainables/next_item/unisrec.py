@@ -44,7 +44,8 @@ class UniSRec(AdamWTrained):
     The other parameters are as in `AdamWTrained`.
 
     Source: Hou et al. 2022, eq. 1–5 and 7–9, inductive setting; the sequence encoder is the one of PreferDiff D.2,
-    and there are no word-dropped copies, which need each item's text to be encoded twice.
+    and there are no word-dropped copies, which need each item's text to be encoded twice. In both tasks rows with the
+    same next item are no negatives of each other, which the authors' program (github.com/RUCAIBox/UniSRec) sees to.
     """
 
     def __init__(
@@ -87,7 +88,7 @@ class UniSRec(AdamWTrained):
         if self.contrast == 0:
             return loss
         other_BD = self._state(without_some_items(batch, self.dropped_share))
-        return loss + self.contrast * self._contrast(state_BD, other_BD)
+        return loss + self.contrast * self._contrast(state_BD, other_BD, batch.target_B)
 
     def rank_scores(self, batch: SequenceBatch) -> Tensor:
         """Return cosines of the histories' states with all adapted items [B, I]."""
@@ -98,13 +99,12 @@ class UniSRec(AdamWTrained):
         state_BD = self.encoder(self.adaptor(self.text.histories(batch)), batch.length_B)
         return functional.normalize(state_BD, dim=-1)
 
-    def _contrast(self, state_BD: Tensor, other_BD: Tensor, item_B: Tensor | None = None) -> Tensor:
-        """Tell each row's other from those of all rows; a row with the same item is no negative."""
+    def _contrast(self, state_BD: Tensor, other_BD: Tensor, target_B: Tensor) -> Tensor:
+        """Tell each row's other from those of all rows; a row with the same next item is no negative."""
         logits_BB = state_BD @ other_BD.T / self.temperature
-        if item_B is not None:
-            same_BB = item_B[:, None] == item_B
-            same_BB.fill_diagonal_(False)
-            logits_BB = logits_BB.masked_fill(same_BB, -torch.inf)
+        same_BB = target_B[:, None] == target_B
+        same_BB.fill_diagonal_(False)
+        logits_BB = logits_BB.masked_fill(same_BB, -torch.inf)
         return functional.cross_entropy(logits_BB, torch.arange(len(state_BD)))
 
 

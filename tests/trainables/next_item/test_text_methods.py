@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -176,7 +177,7 @@ def test_whitening_experts_equal_a_loop_over_experts() -> None:
 
 
 def test_unisrec_tells_next_items_by_cosine_and_adds_the_second_task() -> None:
-    batch = random_batch(9)
+    batch = replace(random_batch(9), target_B=torch.arange(1, 10, dtype=torch.int32))
     model = make(UniSRec, contrast=0.0, temperature=0.5).eval()
     assert isinstance(model, UniSRec)
     expected = functional.cross_entropy(model.rank_scores(batch) / 0.5, batch.target_B.long() - 1)
@@ -186,6 +187,17 @@ def test_unisrec_tells_next_items_by_cosine_and_adds_the_second_task() -> None:
     state_BD = model._state(batch)
     second = functional.cross_entropy(state_BD @ state_BD.T / 0.5, torch.arange(9))
     torch.testing.assert_close(model.loss(batch), expected + 2 * second)
+
+
+def test_unisrec_copies_of_a_row_with_the_same_next_item_are_no_negatives() -> None:
+    model, batch = make(UniSRec, contrast=0.0, dropped_share=0.0, temperature=0.5).eval(), random_batch(4)
+    batch = SequenceBatch(batch.history_BL, batch.length_B, torch.tensor([3, 9, 3, 5], dtype=torch.int32))
+    first = model.loss(batch).detach()
+    model.contrast = 1.0
+    cosine_BB = model._state(batch).detach() @ model._state(batch).detach().T / 0.5
+    seen = ([0, 1, 3], [1, 0, 2, 3], [2, 1, 3], [3, 0, 1, 2])
+    second = -sum(float(torch.log_softmax(cosine_BB[row, rows], 0)[0]) for row, rows in enumerate(seen)) / 4
+    assert float(model.loss(batch).detach() - first) == pytest.approx(second, rel=1e-4)
 
 
 def test_unisrec_in_batch_candidates_leave_equal_items_out() -> None:
