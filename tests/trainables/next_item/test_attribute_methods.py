@@ -90,17 +90,18 @@ def test_attribute_attention_has_no_parameter_that_the_softmax_cancels() -> None
     assert min(largest.values()) > 1e-3, largest
 
 
-def test_attribute_attention_equals_a_loop() -> None:
+def test_attribute_attention_equals_a_loop_and_counts_an_attribute_named_twice_once() -> None:
     torch.manual_seed(0)
-    attention = AttributeAttention(torch.tensor([[2, 1, 0], [3, 0, 0], [0, 0, 0]]), 4)
+    attention = AttributeAttention(torch.tensor([[2, 1, 0], [3, 3, 0], [0, 0, 0], [2, 1, 2]]), 4)
     with torch.no_grad():
-        found_LD = attention.histories(torch.tensor([[1, 2, 3]]))[0]
+        found_LD = attention.histories(torch.tensor([[1, 2, 3, 4]]))[0]
         table, score = attention.embedding, attention.score
         weight_2 = torch.softmax(torch.cat([score(table[2]), score(table[1])]), 0)
         torch.testing.assert_close(found_LD[0], weight_2[0] * table[2] + weight_2[1] * table[1])
         torch.testing.assert_close(found_LD[1], table[3])
+        torch.testing.assert_close(found_LD[3], found_LD[0])
     assert not bool(found_LD[2].any())
-    assert multi_hot(attention.attribute_IA).tolist() == [[1, 1, 0], [0, 0, 1], [0, 0, 0]]
+    assert multi_hot(attention.attribute_IA).tolist() == [[1, 1, 0], [0, 0, 1], [0, 0, 0], [1, 1, 0]]
 
 
 def test_s3rec_pretraining_sees_both_sides_and_ranking_the_past_alone() -> None:
