@@ -36,10 +36,10 @@ class UniSRec(AdamWTrained):
         experts: number of whitening experts.
         expert_dropout: of the text embeddings before the experts.
         temperature: τ, what cosines are divided by.
-        contrast: λ, the weight of the second task.
+        contrast: λ, the weight of the second task. It is pretraining's; in fine-tuning the authors' program has none.
         dropped_share: how many of a history's items its copy lacks, in the mean.
-        candidates: what a next item is told from: `all` items, as in fine-tuning, or the next items of the `batch`,
-            as in pretraining on several domains.
+        candidates: what a next item is told from: the next items of the `batch`, as in pretraining, or `all` items,
+            as in fine-tuning.
 
     The other parameters are as in `AdamWTrained`.
 
@@ -62,7 +62,7 @@ class UniSRec(AdamWTrained):
         temperature: PositiveFloat = 0.07,
         contrast: NonNegativeFloat = 0.1,
         dropped_share: DropoutRate = 0.2,
-        candidates: Literal["all", "batch"] = "all",
+        candidates: Literal["batch", "all"] = "batch",
         **shared: Any,
     ) -> None:
         super().__init__(**shared)
