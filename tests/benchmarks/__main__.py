@@ -27,6 +27,7 @@ from tests.benchmarks import (
     bench_stream,
     bench_sweep,
     bench_synthesis,
+    bench_tiger,
 )
 
 
@@ -41,6 +42,7 @@ def main(data_root: Path) -> None:
     bench_field_sums.main(data_root)
     bench_dgenctr.main(data_root)
     bench_next_item.main(data_root)
+    bench_tiger.main(data_root)
     bench_item_knn.main(data_root)
     bench_row_sums.main()
     bench_stream.main()

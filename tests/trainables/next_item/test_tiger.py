@@ -11,6 +11,7 @@ from trainables.next_item.semantic_ids import prefix_tables
 pytest.importorskip("faiss", reason="the extra text is not installed")
 pytest.importorskip("transformers", reason="the extra text is not installed")
 
+from tests.trainables.next_item.plain_tiger import PlainTIGER
 from trainables.next_item.semantic_ids import semantic_ids
 from trainables.next_item.tiger import HISTORIES_AT_ONCE, TIGER
 
@@ -96,6 +97,15 @@ def test_a_history_is_attended_to_from_keys_that_are_computed_once() -> None:
     keys.register_forward_hook(lambda module, inputs, output: rows.append(len(output)))
     model.rank_scores(random_batch(7, items=ITEMS))
     assert rows == [7]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("beams", [1, 5, 200])
+def test_the_beam_search_equals_one_that_decodes_everything_anew(beams: int) -> None:
+    model, batch = make(beams=beams), random_batch(9, items=ITEMS)
+    plain = PlainTIGER(ITEMS, 6, random_text(ITEMS), **{**SMALL, **CODES, "beams": beams})  # type: ignore[arg-type]
+    plain.load_state_dict(model.state_dict())
+    torch.testing.assert_close(model.rank_scores(batch), plain.eval().rank_scores(batch), atol=1e-5, rtol=1e-5)
 
 
 @torch.no_grad()
