@@ -8,12 +8,13 @@ import pytest
 
 from harness.datasets.prepared import PreparedDataset, Schema
 from harness.figures import figure_name, plot, svg
+from harness.line_trials import known_parameters
 from harness.measured import read_measured
 from harness.methods import MethodCatalog
 from harness.places import places
 from harness.request import Request
 from harness.running import open_table
-from harness.schedule import Schedule, known_parameters
+from harness.schedule import Schedule
 from harness.store import Store
 from harness.table_specs import find_table
 from harness.tablerun import check_metrics

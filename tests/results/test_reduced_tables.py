@@ -17,11 +17,11 @@ from harness.datasets.item_descriptions import ItemDescription
 from harness.datasets.synthetic import write_small_sequences
 from harness.errors import DataError
 from harness.figures import figure_name
+from harness.line_trials import known_parameters
 from harness.measured import read_measured
 from harness.methods import MethodCatalog
 from harness.places import Places, places
 from harness.running import open_table, plan_table, run_table
-from harness.schedule import known_parameters
 from harness.table_specs import Row, TableSpec, find_table
 from harness.tablerun import Options
 
