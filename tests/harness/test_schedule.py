@@ -6,13 +6,12 @@ from typing import Any
 
 import pytest
 
-from harness.errors import InputError
 from harness.record import TrialResult
 from harness.request import Job, Line
 from harness.schedule import Schedule
 from harness.specs import TrialSpec
 from harness.trial import CHECKPOINT
-from tests.harness.small_table import PLAIN, SmallTable, made_result, play, small_cold_start, small_next_item
+from tests.harness.small_table import SmallTable, made_result, play, small_cold_start, small_next_item
 
 CHAIN: list[dict[str, Any]] = [
     {"name": "First", "method": "last_item", "parameters": {"size": 2}},
@@ -75,15 +74,6 @@ def test_published_parameters_need_no_search(one_row: SmallTable) -> None:
     jobs = play(one_row.schedule(selection="published"), one_row.store)
     assert [job.spec.purpose for job in jobs] == ["repeat"] * 3
     assert jobs[0].spec.parameters == {"learning_rate": 0.03, "maximum_epochs": 2}
-
-
-def test_a_method_without_published_parameters_says_so(pair: SmallTable) -> None:
-    published = [{"datasets": ["ml-1m"], "source": "s", "parameters": {"learning_rate": 0.1}}]
-    pair.add_method("plain", "tests.doubles:Plain", **PLAIN | {"published": published})
-    with pytest.raises(
-        InputError, match=r"^rows\.Bare: plain: no published parameters for small-interactions; they are for ml-1m$"
-    ):
-        pair.schedule(selection="published")
 
 
 def test_a_second_run_has_nothing_to_do(one_row: SmallTable) -> None:
@@ -161,41 +151,6 @@ def test_seeds_and_rows_of_a_request(tmp_path: Path) -> None:
         ("small-sequences · First · seed 7", 7),
         ("small-sequences · Second · seed 7", 7),
     ]
-
-
-# Parameters that are set
-
-
-def test_set_parameters_are_neither_searched_nor_published(one_row: SmallTable) -> None:
-    jobs = play(one_row.schedule(overrides={"learning_rate": 0.5, "maximum_epochs": 1}), one_row.store)
-    assert [job.spec.purpose for job in jobs] == ["search"] * 3 + ["repeat"] * 3  # three sizes
-    assert {job.spec.parameters["learning_rate"] for job in jobs} == {0.5}
-    assert {job.spec.parameters["maximum_epochs"] for job in jobs} == {1}
-
-
-def test_parameters_of_a_row_are_not_searched(tmp_path: Path) -> None:
-    table = small_next_item(tmp_path, rows=[{"name": "A", "method": "last_item", "parameters": {"size": 2}}])
-    jobs = play(table.schedule(), table.store)
-    assert {job.spec.parameters["size"] for job in jobs} == {2}
-    assert len({job.spec.parameters["learning_rate"] for job in jobs}) == 4
-
-
-@pytest.mark.parametrize(
-    ("overrides", "message"),
-    [
-        ({"sise": 3}, r"^--set sise: no row that runs has this parameter; did you mean 'size'\?$"),
-        ({"batch_sise": 3}, r"did you mean 'batch_size'\?$"),
-    ],
-)
-def test_set_parameters_must_be_known(overrides: dict[str, Any], message: str, one_row: SmallTable) -> None:
-    with pytest.raises(InputError, match=message):
-        one_row.schedule(overrides=overrides)
-
-
-def test_set_parameters_go_to_the_rows_that_know_them(pair: SmallTable) -> None:
-    jobs = play(pair.schedule(overrides={"backbone.size": 8, "learning_rate": 0.1}), pair.store)
-    assert all(job.spec.parameters.get("backbone.size") == (None if job.spec.starts_from else 8) for job in jobs)
-    assert all(job.spec.parameters["learning_rate"] == 0.1 for job in jobs)
 
 
 # Rows that start from others
