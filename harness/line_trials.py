@@ -18,7 +18,7 @@ from harness.methods import MethodCatalog, component_names, defaults, load_class
 from harness.request import Line, Request
 from harness.specs import Dimension, Parameters, Purpose, TrialSpec
 from harness.study import Study
-from harness.table_specs import Row
+from harness.table_rows import Row
 from harness.tasks import load_task
 
 

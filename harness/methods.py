@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, PydanticUserError, TypeAdapter, Vali
 from harness.errors import InputError, did_you_mean
 from harness.specs import FeedKind, Method, Parameters, TrialSpec, Value
 from harness.stream_plan import ORDER_VERSION
-from harness.table_specs import Row
+from harness.table_rows import Row
 from harness.tasks import load_task
 from harness.tasks.context import Component, Task
 from harness.yaml_files import load_yaml

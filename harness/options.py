@@ -8,7 +8,8 @@ from typing import Any
 
 from harness.errors import InputError, did_you_mean
 from harness.specs import Parameters, Search
-from harness.table_specs import Point, Row, TableSpec
+from harness.table_rows import Point, Row
+from harness.table_specs import TableSpec
 from harness.yaml_files import parse_yaml, validated
 
 _TABLE_KEYS = ("threads", "gpus", "feed", "workers")

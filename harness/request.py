@@ -9,7 +9,8 @@ from harness.datasets.prepared import PreparedDataset
 from harness.record import TrialResult
 from harness.specs import Method, Parameters, Selection, TrialSpec
 from harness.study import Study
-from harness.table_specs import Row, TableSpec
+from harness.table_rows import Row
+from harness.table_specs import TableSpec
 
 
 @dataclass(frozen=True)

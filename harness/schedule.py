@@ -16,7 +16,7 @@ from harness.record import TrialResult
 from harness.request import Job, Line, Request
 from harness.specs import Parameters, Purpose
 from harness.store import Store
-from harness.table_specs import Row
+from harness.table_rows import Row
 from harness.trial import lacks_checkpoint
 
 

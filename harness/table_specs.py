@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from harness.errors import InputError, did_you_mean
-from harness.specs import Parameters, Search, Strict
+from harness.specs import Search, Strict
+from harness.table_rows import Axis, Point, Row, check_start, each_once
 from harness.yaml_files import load_yaml
 
 TableKind = Literal["cells", "curve", "timing", "statistics", "convergence", "projection"]
@@ -34,78 +35,6 @@ MOST_THREADS = 4096
 COUNTED = "counted"
 """The one row of a table of kind `statistics`."""
 MetricName = Annotated[str, Field(pattern=r"^[a-z0-9_@]+(/[a-z0-9_@]+)?$")]
-
-
-class Row(Strict):
-    """A row of a table. Without a method it is only published, and shown as not run.
-
-    Rows of one `group` share its baseline and references (a backbone, for example). A row `beyond` the paper is shown
-    apart and takes no part in the paper's order. With `shared_backbone` all repeats start from the first seed's trial
-    of `starts_from`. A `fixed` row of a curve runs once, whatever the axis.
-
-    A row that `evaluates` has the method and the parameters of the row that it starts from, with its own on top (other
-    guidance, fewer steps): its trials train nothing, so nothing is searched for them. A row that is `pretrained_on`
-    another dataset evaluates there what was trained here: its method trains on that dataset, or on several of them one
-    after the other, and only ranks on the table's.
-    """
-
-    name: str
-    method: str | None = None
-    parameters: Parameters = Field(default={})
-    starts_from: str | None = None
-    mark: str = ""
-    group: str = ""
-    beyond: bool = False
-    shared_backbone: bool = False
-    fixed: bool = False
-    evaluates: bool = False
-    pretrained_on: tuple[str, ...] = ()
-
-    @field_validator("pretrained_on", mode="before")
-    @classmethod
-    def _one_or_several(cls, value: object) -> object:
-        return (value,) if isinstance(value, str) else value
-
-    @property
-    def trains(self) -> bool:
-        """Whether parameters can be searched for it: it trains on the table's datasets."""
-        return not (self.evaluates or self.pretrained_on)
-
-
-class Point(Row):
-    """A row of a curve at one value of the axis; `line` is the row as it is written."""
-
-    line: str
-    value: int | float
-
-
-class Axis(Strict):
-    """The parameter that a curve goes along, its values, and whether they are drawn on a logarithmic scale."""
-
-    parameter: str
-    values: tuple[int | float, ...] = Field(min_length=1)
-    log: bool = False
-
-    @field_validator("values")
-    @classmethod
-    def _distinct(cls, values: tuple[int | float, ...]) -> tuple[int | float, ...]:
-        return _each_once(values)
-
-    @model_validator(mode="after")
-    def _positive(self) -> Axis:
-        if self.log and min(self.values) <= 0:
-            raise ValueError(f"a logarithmic axis needs values above 0, not {min(self.values)}")
-        return self
-
-    def point(self, row: Row, value: int | float, starts_from: str | None) -> Point:
-        """Return a row at a value of the axis."""
-        content = row.model_dump() | {"name": self.name_at(row.name, value), "starts_from": starts_from}
-        content["parameters"] = row.parameters | {self.parameter: value}
-        return Point(**content, line=row.name, value=value)
-
-    def name_at(self, row: str, value: int | float) -> str:
-        """Return the name of a row at a value."""
-        return f"{row} at {self.parameter} = {value:g}"
 
 
 class TableSpec(Strict):
@@ -149,7 +78,7 @@ class TableSpec(Strict):
     @field_validator("seeds", "datasets", "metrics", "order")
     @classmethod
     def _distinct(cls, values: tuple[object, ...]) -> tuple[object, ...]:
-        return _each_once(values)
+        return each_once(values)
 
     @field_validator("tolerance")
     @classmethod
@@ -208,7 +137,7 @@ class TableSpec(Strict):
             if mention is not None and mention not in among:
                 raise ValueError(f"{key}: no row {mention!r}{did_you_mean(mention, among)}")
         for index, row in enumerate(self.written_rows):
-            _check_start(row, self.written_rows[:index], self.kind)
+            check_start(row, self.written_rows[:index], self.kind)
         groups = [self.row(name).group for name in self.baselines]
         for group in groups:
             if groups.count(group) > 1:
@@ -331,48 +260,6 @@ _OF_KINDS: dict[str, tuple[TableKind, ...]] = {
 
 def _written(key: str) -> str:
     return TableSpec.model_fields[key].alias or key
-
-
-def _each_once(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    twice = [value for value in values if values.count(value) > 1]
-    if twice:
-        raise ValueError(f"{twice[0]!r} stands twice")
-    return values
-
-
-def _check_start(row: Row, above: tuple[Row, ...], kind: TableKind) -> None:
-    """Check what a row starts from, and what goes only with a start or a kind."""
-    where = f"rows.{row.name}"
-    if row.fixed and kind != "curve":
-        raise ValueError(f"{where}.fixed: only rows of a curve are; remove it")
-    if row.pretrained_on:
-        _check_pretraining(row, where, kind)
-    if row.starts_from is None:
-        for key in ("shared_backbone", "evaluates"):
-            if getattr(row, key):
-                raise ValueError(f"{where}.{key}: goes with starts_from, which is missing")
-        return
-    if kind == "timing":
-        raise ValueError(f"{where}.starts_from: a timed trial trains for itself; give it the parameters of its start")
-    start = next((other for other in above if other.name == row.starts_from), None)
-    if start is None:
-        raise ValueError(f"{where}.starts_from: {row.starts_from!r} must stand above it")
-    if row.method is not None and start.method is None:
-        raise ValueError(f"{where}.starts_from: {row.starts_from!r} has no method, so it never runs")
-    if row.fixed and not start.fixed:
-        raise ValueError(f"{where}.starts_from: {row.starts_from!r} stands at every value; make it fixed too")
-    if row.evaluates and row.method != start.method:
-        raise ValueError(f"{where}.evaluates: {row.starts_from!r} is of method {start.method}; take the same one")
-
-
-def _check_pretraining(row: Row, where: str, kind: TableKind) -> None:
-    if row.starts_from is not None:
-        raise ValueError(f"{where}.pretrained_on: a row with starts_from has its start; remove one of the two")
-    if row.method is None:
-        raise ValueError(f"{where}.pretrained_on: a row without a method never runs; remove it")
-    if kind == "timing":
-        raise ValueError(f"{where}.pretrained_on: a timed trial trains for itself; remove it")
-    _each_once(row.pretrained_on)
 
 
 def names_of(metric: str) -> tuple[str, ...]:

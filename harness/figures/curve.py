@@ -23,7 +23,7 @@ from harness.figures.style import (
     titled,
     with_legend,
 )
-from harness.table_specs import Axis, Point
+from harness.table_rows import Axis, Point
 from harness.tables.layout import KINDS, metric_title
 from harness.tables.model import RELATIVE, SELECTIONS, Measurement, Table
 

@@ -21,7 +21,7 @@ from harness.figures.style import (
     titled,
     with_legend,
 )
-from harness.table_specs import Row
+from harness.table_rows import Row
 from harness.tables.layout import KINDS, metric_title
 from harness.tables.model import RELATIVE, SELECTIONS, Table
 

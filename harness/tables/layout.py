@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 
 from harness.record import OPTIMUM_AUC, TRAINING_ROWS
 from harness.statistics import Summary
-from harness.table_specs import Row, TableSpec
+from harness.table_rows import Row
+from harness.table_specs import TableSpec
 from harness.tables.counts import AVERAGE_LENGTH, COUNTS
 from harness.tables.model import RELATIVE, Cell, Measurement, Place, Provenance, Table
 

@@ -14,7 +14,8 @@ from harness.request import Request
 from harness.schedule import Schedule
 from harness.specs import Parameters
 from harness.sweep import run_here, run_sweep
-from harness.table_specs import Row, TableSpec
+from harness.table_rows import Row
+from harness.table_specs import TableSpec
 from tests.harness.small_table import INTERACTIONS, SmallTable
 
 BATCH_SIZE, EPOCHS = 512, 2

@@ -26,7 +26,7 @@ from harness.errors import InputError
 from harness.feeds import Feed
 from harness.methods import MethodCatalog, defaults, load_class, trial_spec
 from harness.specs import FeedKind, Parameters, TrialSpec
-from harness.table_specs import Row
+from harness.table_rows import Row
 from harness.tasks import load_task
 from harness.trial import CHECKPOINT, run_trial
 from tests.other_device import other_device

@@ -9,7 +9,7 @@ import pytest
 from harness.errors import InputError
 from harness.methods import MethodCatalog, checked, component_names, defaults, load_class, resolve, trial_spec
 from harness.specs import Method, Parameters, TrialSpec
-from harness.table_specs import Row
+from harness.table_rows import Row
 from harness.tasks import load_task
 from tests import doubles
 from tests.harness.small_table import SmallTable, small_cold_start, small_next_item

@@ -4,7 +4,8 @@ import pytest
 
 from harness.errors import InputError
 from harness.options import chosen_names, chosen_rows, chosen_seeds, with_overrides
-from harness.table_specs import Row, TableSpec
+from harness.table_rows import Row
+from harness.table_specs import TableSpec
 
 TABLE = TableSpec(
     title="t",

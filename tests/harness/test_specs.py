@@ -11,7 +11,8 @@ from pydantic import ValidationError
 
 from harness.errors import InputError
 from harness.specs import Method, TrialSpec
-from harness.table_specs import Point, TableSpec, find_table
+from harness.table_rows import Point
+from harness.table_specs import TableSpec, find_table
 from harness.yaml_files import parse_yaml
 from tests.harness.small_table import write_yaml
 

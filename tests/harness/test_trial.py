@@ -17,7 +17,7 @@ from harness.methods import trial_spec
 from harness.record import TrialResult
 from harness.specs import Parameters, Purpose, TrialSpec
 from harness.sweep import run_here
-from harness.table_specs import Row
+from harness.table_rows import Row
 from harness.trial import (
     ARRAYS,
     CHECKPOINT,

@@ -20,7 +20,7 @@ from harness.record import TrialResult
 from harness.specs import FeedKind, Parameters, TrialSpec
 from harness.store import Store
 from harness.stream_plan import ORDER_VERSION
-from harness.table_specs import Row
+from harness.table_rows import Row
 from harness.trial import CHECKPOINT_SECONDS, ROWS_SEEN, RUNNING, checkpoint_seconds, finish_trial, run_trial
 from harness.trial_checkpoints import TrialCheckpoints
 from tests.other_device import other_device

@@ -22,7 +22,8 @@ from harness.measured import read_measured
 from harness.methods import MethodCatalog
 from harness.places import Places, places
 from harness.running import open_table, plan_table, run_table
-from harness.table_specs import Row, TableSpec, find_table
+from harness.table_rows import Row
+from harness.table_specs import TableSpec, find_table
 from harness.tablerun import Options
 
 RESULTS = Path(__file__).parents[2] / "results"

@@ -18,7 +18,7 @@ from harness.datasets.writing import write_prepared
 from harness.methods import MethodCatalog, trial_spec
 from harness.places import places
 from harness.specs import Purpose
-from harness.table_specs import Row
+from harness.table_rows import Row
 from harness.trial import run_trial
 
 ROWS = 200
