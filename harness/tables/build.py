@@ -154,6 +154,7 @@ def _provenance(selection: str, group: Sequence[Measured]) -> Provenance:
         data_hashes=tuple(sorted({trial.data_hash for trial in group if trial.data_hash})),
         data_notes=tuple(sorted({trial.data_note for trial in group if trial.data_note})),
         environments=tuple(sorted({trial.environment for trial in group if trial.environment})),
+        timed_codes=tuple(sorted({trial.code_hash for trial in group if trial.environment})),
     )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from harness.record import OPTIMUM_AUC, TRAINING_ROWS
-from harness.statistics import Summary
+from harness.statistics import Difference, Summary
 from harness.table_rows import Row
 from harness.table_specs import TableSpec
 from harness.tables.counts import AVERAGE_LENGTH, COUNTS
@@ -134,11 +134,16 @@ def order(table: Table, dataset: str) -> Grid:
             m, d = claim.metric, claim.difference
             rest = "the rest" if claim.over_rest else claim.other
             closest = claim.other if claim.over_rest else ""
-            figures = (f"{d.n} {d.pairs}", signed(m, d.mean), f"{signed(m, d.low)} … {signed(m, d.high)}")
+            figures = (_pairs(d), signed(m, d.mean), f"{signed(m, d.low)} … {signed(m, d.high)}")
             stated = (metric_title(m), f"{claim.row} > {rest}", KINDS[claim.selection])
             rows.append((*stated, closest, *figures, claim.verdict))
     header = ("metric", "order", "parameters", "closest", "pairs", "difference", "95 % interval", "verdict")
     return Grid("Order: holds where the paired interval lies above 0, fails where below", header, tuple(rows))
+
+
+def _pairs(difference: Difference) -> str:
+    pairs = difference.pairs.removesuffix("s") if difference.n == 1 else difference.pairs
+    return f"{difference.n} {pairs}"
 
 
 def differences(table: Table, dataset: str) -> list[Grid]:
@@ -153,7 +158,7 @@ def _differences(table: Table, dataset: str, reference: str) -> Grid:
             d = c.difference
             interval = f"{signed(c.metric, d.low)} … {signed(c.metric, d.high)}"
             figures = (signed(c.metric, d.mean), interval, p_value(d.p_value), p_value(c.holm), number(d.effect, 2))
-            rows.append((metric_title(c.metric), c.row, KINDS[c.selection], f"{d.n} {d.pairs}", *figures))
+            rows.append((metric_title(c.metric), c.row, KINDS[c.selection], _pairs(d), *figures))
     header = ("metric", "row", "parameters", "pairs", "difference", "95 % interval", "p", "p (Holm)", "effect")
     at = f" at the same {table.spec.axis.parameter}" if table.spec.axis else ""
     return Grid(f"Paired differences to {reference}{at}", header, tuple(rows))
@@ -229,6 +234,11 @@ def _data_notes(table: Table, dataset: str) -> list[str]:
             texts.append(f"{name}, {run.selection}: its seeds differ in parameters, versions or data; run it again.")
         texts += [f"{name}, {run.selection}, seed {seed} failed: {error}" for seed, error in run.failures]
     texts += [f"Timed on: {where}." for where in _distinct(e for _, run in runs for e in run.environments)]
+    if len(_distinct(code for _, run in runs for code in run.timed_codes)) > 1:
+        versions = ", ".join(f"{name} {' and '.join(code[:6] for code in run.timed_codes)}" for name, run in runs)
+        texts.append(
+            f"Timed with several versions of the program ({versions}); a run with a new --store times all with one."
+        )
     for status in ("no data", "not run"):
         names = [row.name for row in table.spec.rows if table.status.get((dataset, row.name)) == status]
         if names:

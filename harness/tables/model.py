@@ -97,6 +97,7 @@ class Provenance:
     data_hashes: tuple[str, ...]
     data_notes: tuple[str, ...]
     environments: tuple[str, ...]
+    timed_codes: tuple[str, ...]
 
 
 @dataclass(frozen=True)

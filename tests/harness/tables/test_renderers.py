@@ -182,6 +182,22 @@ def test_a_next_item_table_renders_everywhere():
     assert "users" in to_csv(table)
 
 
+def test_a_comparison_of_one_seed_says_so():
+    trials = [trial("DeepFM", 0, 0.7), trial("Ours(DeepFM)", 0, 0.72)]
+    text = to_markdown(build_table(cold_start_spec(seeds=[0], metrics=["cold/auc"]), {}, trials))
+    assert "| cold AUC | DeepFM | ours, tuned | 1 seed | -0.0200 |" in text
+
+
+def test_times_of_several_versions_of_the_program_are_told():
+    codes = (("DeepFM", 0, "aaaaaaaa"), ("Ours(DeepFM)", 0, "bbbbbbbb"), ("Ours(DeepFM)", 1, "aaaaaaaa"))
+    timed = [trial(row, seed, 0.7, code_hash=code, environment="here") for row, seed, code in codes]
+    told = "Timed with several versions of the program (DeepFM aaaaaa, Ours(DeepFM) aaaaaa and bbbbbb); a run"
+    assert told in to_markdown(build_table(cold_start_spec(), {}, timed))
+    assert "Timed with" not in to_markdown(build_table(cold_start_spec(), {}, [timed[0], timed[2]]))
+    untimed = [trial(row, seed, 0.7, code_hash=code) for row, seed, code in codes]
+    assert "Timed with" not in to_markdown(build_table(cold_start_spec(), {}, untimed))
+
+
 def test_the_same_table_renders_to_the_same_text():
     assert to_markdown(cold_start_table()) == to_markdown(cold_start_table())
 
