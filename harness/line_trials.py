@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from harness.errors import InputError, did_you_mean
@@ -30,13 +30,12 @@ class LineTrials:
         self._catalog = catalog
         self._task = load_task(request.table.task)
 
-    def check(self, lines: Iterable[Line]) -> None:
+    def check(self, lines: Sequence[Line]) -> None:
         """Tell what does not fit before anything runs.
 
         Raises:
             InputError: no line knows an override, or a trial at an end of some dimension cannot be built.
         """
-        lines = list(lines)
         self._check_overrides(lines)
         for line in lines:
             with in_row(line.row):
@@ -173,7 +172,7 @@ class LineTrials:
             start=start,
         )
 
-    def _check_overrides(self, lines: Iterable[Line]) -> None:
+    def _check_overrides(self, lines: Sequence[Line]) -> None:
         known: set[str] = set()
         for row in {line.row.name: line.row for line in lines}.values():
             known |= set(known_parameters(row, self._catalog, self._request.table.task))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import statistics
 import sys
-import time
 from pathlib import Path
 
 import torch
@@ -16,17 +15,11 @@ import torch
 from harness.datasets.catalog import prepare
 from harness.feed import open_sequences
 from harness.places import places
+from tests.benchmarks.bench_next_item import ranking_seconds
 from tests.trainables.next_item.plain_tiger import PlainTIGER
-from trainables.base import SequenceBatch
 from trainables.next_item.tiger import TIGER
 
 HISTORIES, REPETITIONS = 32, 5
-
-
-def ranking_seconds(model: TIGER, batch: SequenceBatch) -> float:
-    start = time.perf_counter()
-    model.rank_scores(batch)
-    return time.perf_counter() - start
 
 
 @torch.inference_mode()
@@ -41,7 +34,10 @@ def main(data_root: Path, threads: int = 2) -> None:
     plain.load_state_dict(cached.state_dict())
     batch = next(iter(open_sequences(beauty, "test", "repeat").batches(HISTORIES)))
     torch.testing.assert_close(cached.rank_scores(batch), plain.rank_scores(batch), atol=1e-4, rtol=1e-4)
-    pairs = [(ranking_seconds(cached, batch), ranking_seconds(plain, batch)) for _ in range(REPETITIONS)]
+    pairs = [
+        (ranking_seconds(cached, batch, HISTORIES), ranking_seconds(plain, batch, HISTORIES))
+        for _ in range(REPETITIONS)
+    ]
     ratio = statistics.median(slow / fast for fast, slow in pairs)
     seconds = statistics.median(fast for fast, _ in pairs)
     print(f"TIGER: {HISTORIES} test users {seconds:6.2f} s, {ratio:5.2f} × faster than without a cache", flush=True)

@@ -8,17 +8,7 @@ from typing import Any
 import pytest
 
 from harness.errors import InputError
-from tests.harness.small_table import PLAIN, SmallTable, play, small_cold_start, small_next_item
-
-
-@pytest.fixture
-def one_row(tmp_path: Path) -> SmallTable:
-    return small_next_item(tmp_path)
-
-
-@pytest.fixture
-def pair(tmp_path: Path) -> SmallTable:
-    return small_cold_start(tmp_path)
+from tests.harness.small_table import PLAIN, SmallTable, play, small_next_item
 
 
 def test_set_parameters_are_neither_searched_nor_published(one_row: SmallTable) -> None:

@@ -11,7 +11,7 @@ from harness.request import Job, Line
 from harness.schedule import Schedule
 from harness.specs import TrialSpec
 from harness.trial import CHECKPOINT
-from tests.harness.small_table import SmallTable, made_result, play, small_cold_start, small_next_item
+from tests.harness.small_table import SmallTable, made_result, play, small_next_item
 
 CHAIN: list[dict[str, Any]] = [
     {"name": "First", "method": "last_item", "parameters": {"size": 2}},
@@ -20,16 +20,6 @@ CHAIN: list[dict[str, Any]] = [
     {"name": "Other", "method": "last_item", "starts_from": "First"},
     {"name": "Printed only"},
 ]
-
-
-@pytest.fixture
-def one_row(tmp_path: Path) -> SmallTable:
-    return small_next_item(tmp_path)
-
-
-@pytest.fixture
-def pair(tmp_path: Path) -> SmallTable:
-    return small_cold_start(tmp_path)
 
 
 def line_of(schedule: Schedule, row: str) -> Line:
