@@ -12,11 +12,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from harness.datasets.derived import unchanged
 from harness.datasets.parts import PARTS, QUARTERS, read_groups, rows_of_groups
 from harness.datasets.prepared import PreparedDataset
 from harness.errors import DataError, InputError
-from harness.feed import COUNT, ResidentRows, Table, mapped, mapped_table, resident_folder, shuffled, unchanged
+from harness.feed import COUNT, ResidentRows, shuffled
 from harness.packed_columns import LABEL, item_name, joined_columns
+from harness.resident_tables import Table, mapped, mapped_table, resident_folder
 from harness.streaming import read_items
 from trainables.base import CtrBatch, ItemTable
 

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.datasets.derived import derived_folder
 from harness.datasets.parts import PARTS, QUARTERS, ROWS_OF_PART, write_part
 from harness.datasets.prepared import PreparedDataset, Schema, SplitSchema, open_prepared
 from harness.datasets.writing import read_table, write_table
-from harness.feed import COUNT, ResidentRows, derived_folder, open_rows
+from harness.feed import COUNT, ResidentRows, open_rows
 from harness.packed_columns import joined_columns
 from harness.seeding import derive_seed
 from trainables.base import CtrBatch

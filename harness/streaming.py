@@ -17,11 +17,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from harness.datasets.derived import unchanged
 from harness.datasets.parts import QUARTERS, part_files
 from harness.datasets.prepared import PreparedDataset
 from harness.datasets.writing import read_table
 from harness.errors import DataError, InputError
-from harness.feed import COUNT, check_split, unchanged
+from harness.feed import COUNT, check_split
 from harness.packed_columns import LABEL, item_name, joined_columns
 from harness.specs import Purpose
 from harness.stream_plan import WHOLE, Group, Lane, Share, Window, epoch_lanes, groups_of, in_order_of_need

@@ -1,39 +1,16 @@
-import errno
-import json
-import multiprocessing
-import re
-import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from harness import feed
 from harness.datasets.prepared import FieldSchema, PreparedDataset
-from harness.datasets.synthetic import write_small_interactions, write_small_sequences
+from harness.datasets.synthetic import write_small_interactions
 from harness.datasets.writing import read_table, write_table
 from harness.errors import DataError, InputError, TestDataError
 from harness.feed import open_rows, open_sequences
+from tests.harness.batches import joined
 from tests.harness.click_log import ITEMS, write_click_log
-from tests.harness.prepared_anew import prepare_anew
-from trainables.base import CtrBatch
-
-
-@pytest.fixture
-def interactions(tmp_path: Path) -> PreparedDataset:
-    return write_small_interactions(tmp_path / "interactions")
-
-
-@pytest.fixture
-def sequences(tmp_path: Path) -> PreparedDataset:
-    return write_small_sequences(tmp_path / "sequences")
-
-
-def joined(batches: list[CtrBatch]) -> dict[str, np.ndarray[Any, Any]]:
-    columns = {name: torch.cat([batch.columns[name] for batch in batches]).numpy() for name in batches[0].columns}
-    return columns | {"label": torch.cat([batch.label_B for batch in batches]).numpy()}
 
 
 def test_a_split_holds_the_rows_and_fields_of_the_parquet_files(interactions: PreparedDataset) -> None:
@@ -41,7 +18,7 @@ def test_a_split_holds_the_rows_and_fields_of_the_parquet_files(interactions: Pr
     for split, schema in interactions.schema.splits.items():
         source = open_rows(interactions, split, "repeat")
         chosen = rows[schema.column] == schema.code
-        found = joined(list(source.batches(100)))
+        found = joined(source.batches(100))
         assert len(source) == schema.rows == chosen.sum()
         assert list(found) == [*(field.name for field in interactions.fields), "label"]
         for name in ("user_id", "item_id", "timestamp", "label"):
@@ -104,7 +81,7 @@ def test_the_item_table_has_the_columns_with_an_items_role(interactions: Prepare
 def test_items_are_found_by_their_fields_role(tmp_path: Path) -> None:
     log = write_click_log(tmp_path / "log")
     source = open_rows(log, "time_train", "repeat")
-    found = joined(list(source.batches(64)))
+    found = joined(source.batches(64))
     assert source.distinct_items().tolist() == sorted(set(found["C3"].tolist()))
     assert {name: column.tolist() for name, column in source.items.columns.items()} == {"C3": list(range(ITEMS))}
     fields = tuple(field.model_copy(update={"role": "context"}) for field in log.schema.fields)
@@ -128,7 +105,7 @@ def test_users_and_items_are_found_wherever_their_fields_stand(tmp_path: Path, o
     write_table(dataset.folder / "rows.parquet", {renamed.get(name, name): values for name, values in rows.items()})
     changed = PreparedDataset(dataset.folder, dataset.schema.model_copy(update={"fields": tuple(fields)}))
     source = open_rows(changed, "base", "repeat")
-    found = joined(list(source.batches(100)))
+    found = joined(source.batches(100))
     users, items = (read_table(dataset.folder / f"{name}.parquet") for name in ("users", "items"))
     assert found["gender"].tolist() == users["gender"][found["uid"]].tolist()
     assert found["title"].tolist() == items["title"][found["thing"]].tolist()
@@ -142,7 +119,7 @@ def test_counts_can_be_taken_from_some_splits_alone(interactions: PreparedDatase
     seen = (rows["split"] == 0) | (rows["split"] == 1)
     expected = np.bincount(rows["item_id"][seen], minlength=interactions.schema.items) / largest
     assert source.items.columns["count"].numpy() == pytest.approx(expected)
-    found = joined(list(source.batches(64)))
+    found = joined(source.batches(64))
     assert found["count"] == pytest.approx(expected[found["item_id"]])
     assert open_rows(interactions, "test", "repeat", count_splits=()).items.columns["count"].abs().sum() == 0
     every = tuple(interactions.schema.splits)[:5]
@@ -215,122 +192,3 @@ def test_writing_into_a_batch_or_an_item_table_changes_nothing_on_disk(interacti
     items = read_table(interactions.folder / "items.parquet")
     assert fresh["count"].tolist() == items["count"].tolist()
     assert fresh["title"].tolist() == items["title"].tolist()
-
-
-def _open_and_sum(folder: Path, dataset: PreparedDataset, queue: Any) -> None:
-    source = open_rows(dataset, "base", "repeat")
-    queue.put(sum(int(batch.columns["item_id"].sum()) for batch in source.batches(100)))
-
-
-def test_processes_that_race_decode_into_one_folder(interactions: PreparedDataset) -> None:
-    fork = multiprocessing.get_context("fork")
-    queue = fork.Queue()
-    processes = [fork.Process(target=_open_and_sum, args=(interactions.folder, interactions, queue)) for _ in range(4)]
-    for process in processes:
-        process.start()
-    sums = [queue.get(timeout=60) for _ in processes]
-    for process in processes:
-        process.join()
-    assert len(set(sums)) == 1
-    resident = interactions.folder / "resident"
-    assert sorted(path.name for path in resident.iterdir()) == sorted([interactions.hash[:16], "lock"])
-
-
-def copied_kilobytes(folder: Path) -> int:
-    """Copies that this process made of pages of mapped files under a folder, in KiB."""
-    copied, inside = 0, False
-    for line in Path("/proc/self/smaps").read_text().splitlines():
-        if re.match(r"[0-9a-f]+-[0-9a-f]+ ", line):
-            inside = str(folder) in line
-        elif inside and line.startswith("Anonymous:"):
-            copied += int(line.split()[1])
-    return copied
-
-
-@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="no /proc/self/smaps on this system")
-def test_reading_makes_no_copy_of_the_mapped_pages(interactions: PreparedDataset) -> None:
-    source = open_rows(interactions, "base", "repeat")
-    assert str(interactions.folder) in Path("/proc/self/smaps").read_text(), "the arrays are mapped"
-    list(source.batches(64, shuffle_seed=0))
-    assert copied_kilobytes(interactions.folder) == 0
-    source.items.columns["title"].fill_(1)
-    assert copied_kilobytes(interactions.folder) > 0, "what was written is this process's own"
-
-
-def test_damaged_files_are_one_line(interactions: PreparedDataset) -> None:
-    rows = interactions.folder / "rows.parquet"
-    whole = rows.read_bytes()
-    rows.write_bytes(whole[:100])
-    with pytest.raises(DataError, match=r"rows\.parquet: cannot be read") as error:
-        open_rows(interactions, "base", "repeat")
-    assert "\n" not in str(error.value)
-    rows.write_bytes(whole)
-    open_rows(interactions, "base", "repeat")
-    array = interactions.folder / "resident" / interactions.hash[:16] / "rows.npy"
-    array.write_bytes(array.read_bytes()[:-8])
-    with pytest.raises(DataError, match=r"rows\.npy: cannot be read .* it is decoded again"):
-        open_rows(interactions, "base", "repeat")
-
-
-def test_rows_that_are_not_the_schemas_are_refused(interactions: PreparedDataset) -> None:
-    schema = json.loads((interactions.folder / "schema.json").read_text())
-    schema["splits"]["test"]["rows"] += 1
-    wrong = PreparedDataset(interactions.folder, type(interactions.schema).model_validate(schema))
-    with pytest.raises(DataError, match=r"split test has [\d,]+ rows, schema\.json says"):
-        open_rows(wrong, "base", "repeat")
-    assert [path.name for path in (interactions.folder / "resident").iterdir()] == ["lock"]
-
-
-def test_rows_that_were_prepared_anew_are_not_taken_for_those_that_were_opened(
-    interactions: PreparedDataset, sequences: PreparedDataset
-) -> None:
-    for dataset in (interactions, sequences):
-        prepare_anew(dataset)
-    with pytest.raises(DataError, match=r"was prepared anew while it was in use.*; run the command again$") as error:
-        open_rows(interactions, "base", "repeat")
-    assert "\n" not in str(error.value) and str(error.value).startswith("interactions: ")
-    with pytest.raises(DataError, match="was prepared anew while it was in use"):
-        open_sequences(sequences, "train", "repeat")
-    for dataset in (interactions, sequences):
-        assert not list(dataset.folder.rglob(f"{dataset.hash[:16]}*"))
-        shutil.rmtree(dataset.folder)
-    with pytest.raises(DataError, match="interactions was prepared anew while it was in use, or removed"):
-        open_rows(interactions, "base", "repeat")
-    assert not interactions.folder.exists()
-
-
-@pytest.mark.parametrize("table", ["rows", "users", "items"])
-def test_rows_that_are_prepared_anew_while_they_are_decoded_are_not_kept(
-    interactions: PreparedDataset, monkeypatch: pytest.MonkeyPatch, table: str
-) -> None:
-    def read(path: Path) -> Any:
-        if path.stem == table:
-            new.append(prepare_anew(interactions))
-        return read_table(path)
-
-    new: list[PreparedDataset] = []
-    monkeypatch.setattr(feed, "read_table", read)
-    with pytest.raises(DataError, match="was prepared anew while it was in use"):
-        open_rows(interactions, "base", "repeat")
-    assert not list(interactions.folder.rglob(f"{interactions.hash[:16]}*"))
-    monkeypatch.undo()
-    assert len(open_rows(new[0], "base", "repeat")) == interactions.schema.splits["base"].rows
-
-
-def test_what_was_decoded_stays_as_it_was_opened(interactions: PreparedDataset) -> None:
-    source = open_rows(interactions, "base", "repeat")
-    before = joined(list(source.batches(100)))
-    new = open_rows(prepare_anew(interactions), "base", "repeat")
-    after = joined(list(source.batches(100)))
-    assert all(np.array_equal(after[name], column) for name, column in before.items())
-    assert np.array_equal(joined(list(new.batches(100)))["label"], 1 - before["label"])
-
-
-def test_a_full_disk_leaves_no_array(interactions: PreparedDataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*arguments: Any, **options: Any) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(np, "save", full)
-    with pytest.raises(DataError, match=r"cannot be written \(No space left on device\)"):
-        open_rows(interactions, "base", "repeat")
-    assert [path.name for path in (interactions.folder / "resident").iterdir()] == ["lock"]

@@ -25,6 +25,7 @@ from harness.resident_parts import ResidentParts
 from harness.stream_plan import LANES, Group, Share, Window, epoch_lanes
 from harness.streamed_tables import in_parts
 from harness.streaming import StreamedRows, open_stream, read_here
+from tests.harness.batches import joined
 from tests.harness.click_log import ITEMS, write_click_log
 from tests.harness.prepared_anew import prepare_anew
 from trainables.base import CtrBatch, RowSource
@@ -46,12 +47,6 @@ def parts(tables: PreparedDataset) -> PreparedDataset:
 @pytest.fixture(autouse=True)
 def _small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream_plan, "ROWS_OF_WINDOW", 100)
-
-
-def joined(batches: Iterator[CtrBatch]) -> dict[str, NDArray[Any]]:
-    found = list(batches)
-    columns = {name: torch.cat([batch.columns[name] for batch in found]).numpy() for name in found[0].columns}
-    return columns | {"label": torch.cat([batch.label_B for batch in found]).numpy()}
 
 
 def as_rows(batches: Iterator[CtrBatch]) -> list[tuple[float, ...]]:
