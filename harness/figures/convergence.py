@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from harness.figures.style import LINE_STYLES, PALETTE, bare, drawn_datasets, empty, selections, titled, with_legend
-from harness.tables.layout import KINDS, metric_title
 from harness.tables.model import SELECTIONS, Table
+from harness.tables.wording import KINDS, metric_title
 from harness.tasks import load_task
 from harness.training_curve import TrainingCurve
 

@@ -24,8 +24,8 @@ from harness.figures.style import (
     with_legend,
 )
 from harness.table_rows import Axis, Point
-from harness.tables.layout import KINDS, metric_title
 from harness.tables.model import RELATIVE, SELECTIONS, Measurement, Table
+from harness.tables.wording import KINDS, metric_title
 
 PANEL_WIDTH, PANEL_HEIGHT = 3.4, 3.0
 

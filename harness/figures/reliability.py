@@ -11,8 +11,8 @@ from matplotlib.lines import Line2D
 
 from harness.figures.style import LINE_STYLES, PALETTE, bare, drawn_datasets, empty, selections, titled, with_legend
 from harness.metrics.calibration import Reliability
-from harness.tables.layout import KINDS
 from harness.tables.model import SELECTIONS, Table
+from harness.tables.wording import KINDS
 
 PANEL, COLUMNS = 2.9, 4
 

@@ -22,8 +22,8 @@ from harness.figures.style import (
     with_legend,
 )
 from harness.record import OPTIMUM_AUC, PLANTED, TRAINING_ROWS
-from harness.tables.layout import KINDS, metric_title
 from harness.tables.model import SELECTIONS, Table
+from harness.tables.wording import KINDS, metric_title
 
 PANEL_WIDTH, PANEL_HEIGHT = 4.2, 3.6
 MARGIN = 1.6

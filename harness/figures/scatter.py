@@ -19,8 +19,8 @@ from harness.figures.style import (
     titled,
     with_legend,
 )
-from harness.tables.layout import metric_title
 from harness.tables.model import Table
+from harness.tables.wording import metric_title
 
 PANEL_WIDTH, PANEL_HEIGHT = 3.6, 3.2
 

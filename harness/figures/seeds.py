@@ -21,8 +21,8 @@ from harness.figures.style import (
     titled,
     with_legend,
 )
-from harness.tables.layout import KINDS, metric_title
 from harness.tables.model import RELATIVE, SELECTIONS, Table
+from harness.tables.wording import KINDS, metric_title
 
 PANEL_WIDTH, LINE_HEIGHT = 3.1, 0.34
 

@@ -22,8 +22,8 @@ from harness.figures.style import (
     with_legend,
 )
 from harness.table_rows import Row
-from harness.tables.layout import KINDS, metric_title
 from harness.tables.model import RELATIVE, SELECTIONS, Table
+from harness.tables.wording import KINDS, metric_title
 
 PANEL_WIDTH, PANEL_HEIGHT = 5.4, 4.0
 SPREAD = 0.36

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from harness.tables.layout import BEYOND, Block, Entry, Line, blocks, data_notes, legend
+from harness.tables.layout import BEYOND, Block, Entry, Line, blocks, data_notes
 from harness.tables.model import Table
+from harness.tables.wording import legend
 
 _SPECIAL = {
     "\\": r"\textbackslash{}",

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from harness.tables.layout import BEYOND, Block, Entry, Grid, Line, blocks, data_notes, grids, legend
+from harness.tables.grids import Grid, grids
+from harness.tables.layout import BEYOND, Block, Entry, Line, blocks, data_notes
 from harness.tables.model import Table
+from harness.tables.wording import legend
 
 
 def to_markdown(table: Table) -> str:

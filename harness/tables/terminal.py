@@ -9,8 +9,10 @@ from rich.padding import Padding
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from harness.tables.layout import BEYOND, Block, Entry, Grid, Line, blocks, data_notes, grids, legend
+from harness.tables.grids import Grid, grids
+from harness.tables.layout import BEYOND, Block, Entry, Line, blocks, data_notes
 from harness.tables.model import Table
+from harness.tables.wording import legend
 
 STYLES = {"best": "bold", "second": "underline", "": ""}
 

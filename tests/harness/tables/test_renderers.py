@@ -1,6 +1,5 @@
 import csv
 import io
-import math
 
 import pytest
 from rich.console import Console
@@ -14,8 +13,7 @@ from table_example import (
 )
 
 from harness.statistics import summarize
-from harness.tables import PublishedCell, build_table, layout, to_csv, to_latex, to_markdown, to_terminal
-from harness.tables.layout import metric_title, number, p_value, signed, value
+from harness.tables import PublishedCell, build_table, grids, to_csv, to_latex, to_markdown, to_terminal
 
 
 def terminal(table):
@@ -59,13 +57,13 @@ def test_statistics_stand_under_their_names() -> None:
     trials = [trial(row, seed, auc) for row, values in aucs.items() for seed, auc in enumerate(values)]
     spec = cold_start_spec(datasets=["ml-1m"], metrics=["cold/auc"], seeds=[0, 1, 2])
     table = build_table(spec, {("ml-1m", "DeepFM", "cold/auc"): PublishedCell(0.74)}, trials)
-    (differences,) = layout.differences(table, "ml-1m")
+    (differences,) = grids.differences(table, "ml-1m")
     compared = dict(zip(differences.header, differences.rows[0], strict=True))
     # t(0.975, 2) = 4.3027; the differences' sd is 0.00577. Of 8 arrangements two reach the sum; Holm doubles.
     assert (compared["row"], compared["difference"], compared["effect"]) == ("DeepFM", "-0.0167", "-2.89")
     assert compared["95 % interval"] == "-0.0310 … -0.0023"
     assert (compared["p"], compared["p (Holm)"]) == ("0.250", "0.500")
-    grid = layout.statistics(table, "ml-1m")
+    grid = grids.statistics(table, "ml-1m")
     measured = dict(zip(grid.header, grid.rows[0], strict=True))
     # Half-widths: of seeds 4.3027 * 0.01 / √3 = 0.0248, of the test sample 1.96 * 0.002 = 0.0039, of both 0.0251.
     expected = {"n": "3", "mean": "0.7100", "sd": "0.0100", "min": "0.7000", "max": "0.7200", "printed": "0.7400"}
@@ -200,32 +198,3 @@ def test_times_of_several_versions_of_the_program_are_told():
 
 def test_the_same_table_renders_to_the_same_text():
     assert to_markdown(cold_start_table()) == to_markdown(cold_start_table())
-
-
-@pytest.mark.parametrize(
-    ("metric", "title"),
-    [
-        ("warm_a/auc", "warm-a AUC"),
-        ("cold/relaimpr", "cold RelaImpr"),
-        ("recall@5", "Recall@5"),
-        ("ndcg@10", "NDCG@10"),
-        ("log_loss", "log loss"),
-        ("hit_rate@3", "hit_rate@3"),
-    ],
-)
-def test_metric_titles(metric, title):
-    assert metric_title(metric) == title
-
-
-def test_numbers():
-    assert value("cold/auc", 0.73126) == "0.7313"
-    assert value("cold/relaimpr", 5.618) == "5.62 %"
-    assert value("cold/relaimpr", math.nan) == "–"
-    assert signed("cold/auc", 0.0007) == "+0.0007"
-    assert signed("cold/auc", -0.0007) == "-0.0007"
-    assert signed("cold/auc", 0.00001) == "0.0000"
-    assert signed("cold/relaimpr", 0.001) == "0.00 %"
-    assert number(-0.00001, 4) == "0.0000"
-    assert p_value(0.0004) == "< 0.001"
-    assert p_value(2 / 1024) == "0.002"
-    assert p_value(math.nan) == "–"

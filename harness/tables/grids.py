@@ -1,0 +1,124 @@
+"""The plain tables below a table: the order, paired differences, each cell's statistics, and how it was run."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from harness.statistics import Difference
+from harness.tables.layout import Block
+from harness.tables.model import Cell, Measurement, Provenance, Table
+from harness.tables.wording import KINDS, interval, metric_title, number, p_value, signed, value
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A plain table of texts under a heading."""
+
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def grids(table: Table, block: Block, *, every_cell: bool = True) -> list[Grid]:
+    """Return the order, paired differences, each cell's statistics, and how it was run; those that have rows."""
+    if table.spec.kind == "statistics":
+        return []
+    found: list[Grid] = []
+    for dataset in block.datasets:
+        found += [order(table, dataset), *differences(table, dataset)]
+        found += [statistics(table, dataset)] if every_cell else []
+        found.append(runs(table, dataset))
+    return [grid for grid in found if grid.rows]
+
+
+def order(table: Table, dataset: str) -> Grid:
+    """Return whether the order that the paper claims holds, judged by paired intervals."""
+    rows = []
+    for claim in table.order:
+        if claim.dataset == dataset:
+            m, d = claim.metric, claim.difference
+            rest = "the rest" if claim.over_rest else claim.other
+            closest = claim.other if claim.over_rest else ""
+            figures = (_pairs(d), signed(m, d.mean), f"{signed(m, d.low)} … {signed(m, d.high)}")
+            stated = (metric_title(m), f"{claim.row} > {rest}", KINDS[claim.selection])
+            rows.append((*stated, closest, *figures, claim.verdict))
+    header = ("metric", "order", "parameters", "closest", "pairs", "difference", "95 % interval", "verdict")
+    return Grid("Order: holds where the paired interval lies above 0, fails where below", header, tuple(rows))
+
+
+def _pairs(difference: Difference) -> str:
+    pairs = difference.pairs.removesuffix("s") if difference.n == 1 else difference.pairs
+    return f"{difference.n} {pairs}"
+
+
+def differences(table: Table, dataset: str) -> list[Grid]:
+    """Return the paired differences to each reference row."""
+    return [_differences(table, dataset, reference) for reference in table.spec.references]
+
+
+def _differences(table: Table, dataset: str, reference: str) -> Grid:
+    rows = []
+    for c in table.comparisons:
+        if (c.dataset, c.reference) == (dataset, reference):
+            d = c.difference
+            interval = f"{signed(c.metric, d.low)} … {signed(c.metric, d.high)}"
+            figures = (signed(c.metric, d.mean), interval, p_value(d.p_value), p_value(c.holm), number(d.effect, 2))
+            rows.append((metric_title(c.metric), c.row, KINDS[c.selection], _pairs(d), *figures))
+    header = ("metric", "row", "parameters", "pairs", "difference", "95 % interval", "p", "p (Holm)", "effect")
+    at = f" at the same {table.spec.axis.parameter}" if table.spec.axis else ""
+    return Grid(f"Paired differences to {reference}{at}", header, tuple(rows))
+
+
+def statistics(table: Table, dataset: str) -> Grid:
+    """Return every statistic of the measured cells."""
+    rows = []
+    for row in table.spec.rows:
+        for metric in table.spec.metrics:
+            cell = table.cell(dataset, row.name, metric)
+            for selection, measurement in cell.measured.items():
+                verdict = table.verdict(dataset, row.name, metric, selection)
+                rows.append(
+                    (row.name, metric_title(metric), KINDS[selection], *_figures(metric, cell, measurement), verdict)
+                )
+    seeds = ("n", "failed", "mean", "sd", "95 % of seeds", "min", "max", "error of test sample")
+    header = ("row", "metric", "parameters", *seeds, "printed", "difference", "95 % of both", "verdict")
+    return Grid("Every measured cell", header, tuple(rows))
+
+
+def _figures(metric: str, cell: Cell, m: Measurement) -> tuple[str, ...]:
+    s, judged = m.summary, m.agreement
+    seeds = (value(metric, s.mean), value(metric, s.deviation), interval(metric, s.low, s.high))
+    printed = value(metric, cell.published.value) if cell.published else "–"
+    difference = signed(metric, s.mean - cell.published.value) if cell.published else "–"
+    both = interval(metric, judged.low, judged.high) if judged else "–"
+    extremes = (value(metric, s.minimum), value(metric, s.maximum), value(metric, m.sampling_error))
+    return (str(s.n), str(s.failed), *seeds, *extremes, printed, difference, both)
+
+
+def runs(table: Table, dataset: str) -> Grid:
+    """Return how the rows were run: parameters, seeds, tuning budget.
+
+    Times and memory differ from run to run, and a table does not: they are in TensorBoard.
+    """
+    rows = []
+    for row in table.spec.rows:
+        for run in table.provenance.get((dataset, row.name), ()):
+            seeds = f"{len(run.seeds)} of {len(table.spec.seeds)}"
+            rows.append((row.name, "; ".join(map(parameter_text, run.parameters)), budget(run), seeds))
+    header = ("row", "parameters", "tuning", "finished seeds")
+    return Grid("How each row was run", header, tuple(rows))
+
+
+def budget(run: Provenance) -> str:
+    """Say how parameters were chosen."""
+    if run.selection == "published":
+        return "published parameters"
+    if not run.search_trials:
+        return "starts from tuned parameters"
+    return f"{run.search_trials} trials, {run.search_distinct} distinct, space {run.space_hash}"
+
+
+def parameter_text(parameters: str) -> str:
+    """Return JSON parameters as `name=value, …`."""
+    return ", ".join(f"{name}={value}" for name, value in json.loads(parameters).items()) or "defaults"
