@@ -1,7 +1,7 @@
 """The resident feed: a prepared dataset memory-mapped once a node, shared by all its trials; a batch is a gather.
 
 Legend: R rows of the dataset, S rows of a split, B rows of a batch, I items, C columns of a matrix, L positions of a
-history, M distinct items.
+history, M distinct items, E examples of all histories.
 """
 
 from __future__ import annotations
@@ -176,6 +176,21 @@ class ResidentSequences:
                 torch.from_numpy(self._length_S.take(row_B)),
                 torch.from_numpy(self._target_S.take(row_B)),
             )
+
+    def prefixes(self) -> ResidentSequences:
+        """Return every item of a history but its first as a target of its own, and the target as before.
+
+        A history of n items gives n examples, each with the items before its target as history, the shortest first.
+        """
+        first_S = self._length_S.cumsum() - self._length_S
+        length_E = (np.arange(self._length_S.sum()) - first_S.repeat(self._length_S) + 1).astype(np.int32)
+        row_E = np.arange(len(self), dtype=np.int32).repeat(self._length_S)
+        history_EL = self._history_SL.take(row_E, axis=0)
+        position_L = np.arange(history_EL.shape[1])
+        after_E = history_EL[np.arange(len(row_E)), np.minimum(length_E, len(position_L) - 1)]
+        target_E = np.where(length_E < self._length_S.take(row_E), after_E, self._target_S.take(row_E))
+        history_EL[position_L >= length_E[:, None]] = 0
+        return ResidentSequences(history_EL, length_E, target_E)
 
 
 def check_split(dataset: PreparedDataset, split: str, purpose: Purpose, kind: str) -> None:

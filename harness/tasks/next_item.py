@@ -38,6 +38,9 @@ class NextItemSettings(BaseModel):
     noise and so other scores: in DiffuRec, in DiffRec with `sampling_steps`, and in DreamRec and PreferDiff of a size
     that is no multiple of the 16 numbers that torch draws at once. `train` says whether to train; where it says
     nothing, a trial that starts from another one is evaluated only, unless its method is one that trains from there.
+    `prefixes` takes every item of a training history but the first as a target too, after the items before it, as the
+    programs of several baselines do; PreferDiff trains on the last item alone. What is prepared before training, or
+    trains nothing, reads the histories as they are.
     `rank_history` ranks the items of the history like all others, as PreferDiff does; without it they come last, in
     validation too. `text_encoder` and `text_source` say where a model that needs the items' text has it from; see
     `harness.datasets.item_text`.
@@ -51,6 +54,7 @@ class NextItemSettings(BaseModel):
     patience: int = Field(default=10, gt=0)
     validate_every: int = Field(default=1, gt=0)
     train: bool | None = None
+    prefixes: bool = False
     rank_history: bool = True
     text_encoder: str = "minilm"
     text_source: TextSource = "descriptions"
@@ -125,11 +129,11 @@ def _prepare(context: Context, ranker: NextItemRanker, train: SequenceSource) ->
         ranker.prepare(train)
 
 
-def _train_rows(context: Context) -> SequenceSource:
-    train = _open(context, "train")
+def _train_rows(context: Context, *, prefixes: bool = False) -> SequenceSource:
+    train = open_sequences(context.dataset, "train", context.purpose)
     if len(train) == 0:
         raise ValueError(f"{context.dataset.name}: the split train has no rows; prepare it again")
-    return train
+    return sequences_on(train.prefixes() if prefixes else train, context.device)
 
 
 class _Training:
@@ -145,6 +149,8 @@ class _Training:
         train = _train_rows(self.context)
         if self.context.start is None:
             _prepare(self.context, self.model, train)
+        if self.settings.prefixes:
+            train = _train_rows(self.context, prefixes=True)
         optimizer = self.model.optimizer()
         checkpoints, progress = self.context.follow(self.model), self.progress
         place = checkpoints.enter(Loop(self.model, [optimizer], progress)) or Place()

@@ -8,7 +8,7 @@ from harness.datasets.prepared import FieldSchema, PreparedDataset
 from harness.datasets.synthetic import write_small_interactions
 from harness.datasets.writing import read_table, write_table
 from harness.errors import DataError, InputError, TestDataError
-from harness.feed import open_rows, open_sequences
+from harness.feed import ResidentSequences, open_rows, open_sequences
 from tests.harness.batches import joined
 from tests.harness.click_log import ITEMS, write_click_log
 
@@ -182,6 +182,31 @@ def test_sequences_are_those_of_the_parquet_file(sequences: PreparedDataset) -> 
     )
     stored = zip(table["history"].tolist(), table["target"].tolist(), strict=True)
     assert examples == sorted((*history, target) for history, target in stored)
+
+
+def test_prefixes_have_every_item_but_the_first_as_a_target(sequences: PreparedDataset) -> None:
+    source = open_sequences(sequences, "train", "search")
+    stored = next(source.batches(1000))
+    found = next(source.prefixes().batches(100_000))
+    expected = []
+    for history, length, target in zip(stored.history_BL, stored.length_B, stored.target_B, strict=True):
+        items = [*history[:length].tolist(), int(target)]
+        padding = [0] * (len(history) + 1 - len(items))
+        expected += [([*items[:n], *[0] * (length - n), *padding], n, items[n]) for n in range(1, len(items))]
+    rows = zip(found.history_BL.tolist(), found.length_B.tolist(), found.target_B.tolist(), strict=True)
+    assert list(rows) == expected
+    assert (stored.length_B == stored.history_BL.shape[1]).any(), "some histories are full"
+    assert [x.dtype for x in (found.history_BL, found.length_B, found.target_B)] == [torch.int32] * 3
+    assert next(source.batches(1000)).history_BL.equal(stored.history_BL), "the stored examples stay as they are"
+
+
+def test_prefixes_of_a_full_history_and_of_one_item() -> None:
+    history, length, target = ([[7, 8, 9], [4, 0, 0]], [3, 1], [5, 6])
+    source = ResidentSequences(*(np.array(column, dtype=np.int32) for column in (history, length, target)))
+    found = next(source.prefixes().batches(10))
+    assert found.history_BL.tolist() == [[7, 0, 0], [7, 8, 0], [7, 8, 9], [4, 0, 0]]
+    assert found.length_B.tolist() == [1, 2, 3, 1]
+    assert found.target_B.tolist() == [8, 9, 5, 6]
 
 
 def test_writing_into_a_batch_or_an_item_table_changes_nothing_on_disk(interactions: PreparedDataset) -> None:

@@ -1,3 +1,4 @@
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from harness.tasks import next_item
 from harness.tasks.context import Purpose
 from harness.tasks.next_item import NextItem, NextItemSettings
 from tests.harness.tasks.next_item_runs import SMALL, run, sequences
-from trainables.base import SequenceBatch
+from trainables.base import SequenceBatch, SequenceSource
 from trainables.next_item.diffrec import DiffRec
 from trainables.next_item.diffurec import DiffuRec
 from trainables.next_item.dreamrec import DreamRec
@@ -27,6 +28,8 @@ from trainables.next_item.morec import MoRec
 from trainables.next_item.popularity import Popularity
 from trainables.next_item.preferdiff import PreferDiff
 from trainables.next_item.sasrec import SASRec
+
+Example = tuple[tuple[int, ...], int]
 
 
 @pytest.fixture(scope="module")
@@ -146,6 +149,47 @@ def test_what_has_nothing_to_train_is_prepared_and_evaluated(dataset: PreparedDa
     test = next(open_sequences(dataset, "test", "repeat").batches(1000))
     expected = (count_I >= count_I[test.target_B.long() - 1].unsqueeze(1)).sum(1)
     assert outcome.arrays["test/rank"].tolist() == expected.tolist()
+
+
+class Sees(SASRec):
+    """Remembers the examples that it is prepared with and those that it is trained on."""
+
+    prepared: Counter[Example]
+    trained: Counter[Example]
+
+    def prepare(self, train: SequenceSource) -> None:
+        type(self).prepared, type(self).trained = Counter(), Counter()
+        for batch in train.batches(64):
+            self.prepared.update(examples(batch))
+
+    def loss(self, batch: SequenceBatch) -> Tensor:
+        self.trained.update(examples(batch))
+        return super().loss(batch)
+
+
+def examples(batch: SequenceBatch) -> list[Example]:
+    histories = [tuple(history[:n]) for history, n in zip(batch.history_BL.tolist(), batch.length_B, strict=True)]
+    return list(zip(histories, batch.target_B.tolist(), strict=True))
+
+
+def test_prefixes_are_trained_on_alone_and_on_request(dataset: PreparedDataset) -> None:
+    last = Counter(examples(next(open_sequences(dataset, "train", "repeat").batches(1000))))
+    every = Counter(
+        ((*history, target)[:n], (*history, target)[n])
+        for history, target in last.elements()
+        for n in range(1, len(history) + 1)
+    )
+    assert every.total() > 2 * last.total()
+    plain = run(dataset, Sees, SMALL[SASRec], maximum_epochs=1)
+    assert Sees.prepared == Sees.trained == last
+    prefixed = run(dataset, Sees, SMALL[SASRec], maximum_epochs=1, prefixes=True)
+    assert Sees.prepared == last and Sees.trained == every
+    assert len(plain.arrays["test/rank"]) == len(prefixed.arrays["test/rank"]), "test users stay as they are"
+
+
+def test_what_trains_nothing_reads_no_prefixes(dataset: PreparedDataset) -> None:
+    ranks = [run(dataset, ItemKNN, prefixes=choice).arrays["test/rank"].tolist() for choice in (False, True)]
+    assert ranks[0] == ranks[1]
 
 
 def test_items_of_the_history_are_ranked_last_on_request(dataset: PreparedDataset) -> None:
