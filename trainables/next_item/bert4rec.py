@@ -24,6 +24,10 @@ class BERT4Rec(AdamWTrained):
     Trains on a user's history and target as one sequence, whose masked items are restored by cross-entropy over all
     items. Masked items alone go through the feed-forward layers and are scored.
 
+    PreferDiff D.3 takes its masks from SSLRec. There each item is drawn with probability ρ, perhaps none of a sequence;
+    of those drawn 8 of 10 are masked, one is replaced by another item and one is left, and scores come from a layer of
+    their own. Here ρ of a sequence's items are masked, as Sun et al. have it, and scores come from the embeddings.
+
     Args:
         items: number of items.
         history_length: positions of a history.

@@ -22,7 +22,9 @@ class Caser(AdamWTrained):
 
     There is no user embedding: test users do not occur in training where users are split, and a history stands for its
     user everywhere else. The paper's loss is binary with three sampled negatives; this one is cross-entropy over all
-    items, as PreferDiff has it for all baselines. Histories end at the last position, zeros before them.
+    items, as PreferDiff has it for all baselines. Histories end at the last position, zeros before them. The authors'
+    program trains on windows of five items along the whole sequence, each with three targets; here a user has one
+    example, or with the setting `prefixes` one for each item.
 
     Args:
         items: number of items.

@@ -85,9 +85,12 @@ class DiffuRec(AdamWTrained):
 
     The other parameters are as in `AdamWTrained`.
 
-    Both variants have the encoder of PreferDiff D.2, one layer of two heads. The program has four layers of four heads,
-    and in it a history's items attend to its padding too. Both draw times evenly, and so does the program: it has a
-    sampler of important times, but never tells it a loss.
+    Both variants have the encoder of PreferDiff D.2, one layer of two heads, which drops parts of its inputs, too. The
+    program has four layers of four heads, with feed-forwards four times as wide; a history's items attend to its
+    padding too, which is also among the items that are scored. It trains on every item of a sequence but the first (the
+    setting `prefixes` does), with 50 positions and size 128, by Adam in batches of 512, at a rate that falls every 100
+    epochs, until none of six metrics has become better for 100 epochs. Both variants draw times evenly, and so does the
+    program: it has a sampler of important times, but never tells it a loss.
 
     Source: Li et al. 2023, §4 (eq. 12–17, Algorithms 1 and 2), and the authors' program.
     """

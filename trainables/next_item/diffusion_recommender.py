@@ -52,7 +52,7 @@ class DiffusionRecommender(NextItemModel):
         sampler: `ddpm` takes all T steps, `ddim` `ddim_steps` of them without noise.
         ddim_steps: S.
         precision: of the products with weights, in training and while sampling. Parameters, optimizer, everything
-            elementwise and the products that rank items stay float32.
+            elementwise, the products that rank items and those of all steps of `ddpm` taken together stay float32.
         encoder: of the history; `gru` takes neither heads nor precision.
 
     Source: PreferDiff §2, §4.1, Algorithm 2.

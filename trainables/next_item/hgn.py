@@ -23,7 +23,9 @@ class HGN(AdamWTrained):
     A score is (pooled gated items + sum of the items) · output embedding: the item-item product is linear, so one
     query holds both. There is no user embedding, in the gates or in the score: test users do not occur in training
     where users are split. The paper's loss is BPR with sampled negatives; this one is cross-entropy over all items, as
-    PreferDiff has it for all baselines.
+    PreferDiff has it for all baselines. The authors' program divides the sum of the gated items by the sum of their
+    gates, where this one takes their mean, adds a bias of each item to the scores, and trains on windows of five items
+    along the whole sequence; here a user has one example, or with the setting `prefixes` one for each item.
 
     Args:
         items: number of items.

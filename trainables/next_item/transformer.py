@@ -33,8 +33,8 @@ class TransformerEncoder(nn.Module):
     keeps torch's default. The key has no bias: it would add the same to all scores of a query, and the softmax cancels
     that.
 
-    Source: PreferDiff D.2 (one layer, two heads), in the form of the program that it cites. Histories have at least
-    one item.
+    Source: PreferDiff D.2 (one layer, two heads), in the form of its authors' program, which differs from the one that
+    D.2 cites in the residuals around attention and feed-forward. Histories have at least one item.
 
     Args:
         size: D.
