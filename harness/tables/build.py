@@ -75,7 +75,11 @@ def build_table(
                 ours = {group[2]: _measurement(spec, trials, group, metric, printed) for group in groups}
                 cells[dataset, row.name, metric] = Cell(printed, "", ours)
     compared = tuple(_comparisons(spec, trials))
-    claimed = claims(spec, lambda *cell: paired_difference(spec, trials, *cell))
+    claimed = claims(
+        spec,
+        lambda *cell: paired_difference(spec, trials, *cell),
+        lambda *place: published[place].value if place in published else None,
+    )
     ordered = tuple(claim for claim in claimed if claim.dataset not in generated)
     curves = {group: own for group in trials if (own := trials.curves(group))}
     reliability = {group: diagrams for group in trials if (diagrams := trials.reliability(group))}

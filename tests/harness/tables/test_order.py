@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from table_example import BASE, STAGGER, cold_start_published, cold_start_spec, trial
 
-from harness.tables import build_table, to_csv, to_latex, to_markdown
+from harness.tables import PublishedCell, build_table, to_csv, to_latex, to_markdown
 
 ROWS = [
     {"name": "DeepFM", "method": "a"},
@@ -139,3 +139,28 @@ def test_relaimpr_is_taken_against_the_groups_baseline():
     assert relative("First") == pytest.approx(((auc["First"] - 0.5) / (auc["DeepFM"] - 0.5) - 1) * 100)
     second = auc["Second"] + NOISE[0]
     assert relative("Second") == pytest.approx(((second - 0.5) / (auc["Third"] - 0.5) - 1) * 100)
+
+
+@pytest.mark.parametrize(("second", "claimed"), [(0.71, True), (0.72, False), (0.73, False), (None, True)])
+def test_the_paper_claims_no_order_that_its_values_do_not_have(second: float | None, claimed: bool) -> None:
+    printed = {"First": 0.72, "Second": second, "Third": 0.74}
+    published = {
+        ("ml-1m", row, "cold/auc"): PublishedCell(value) for row, value in printed.items() if value is not None
+    }
+    order = build_table(spec(metrics=["cold/auc"]), published, trials()).order
+    pairs = [(claim.row, claim.other) for claim in order if not claim.over_rest]
+    assert pairs == ([("First", "Second")] if claimed else [])
+    # Third is printed ahead of both, so that DeepFM is all that is left.
+    assert [claim.other for claim in order if claim.over_rest] == ["DeepFM"] * 2 if second else ["DeepFM", "Third"]
+
+
+def test_where_less_is_better_the_paper_claims_the_lower_value() -> None:
+    records = [
+        trial(row, seed, 0, metrics={"test/cold/log_loss": value + STAGGER[seed]})
+        for row, value in {"First": 0.4, "Second": 0.5}.items()
+        for seed in range(10)
+    ]
+    for second, claimed in ((0.6, 1), (0.3, 0)):
+        values = {"First": PublishedCell(0.4), "Second": PublishedCell(second)}
+        published = {("ml-1m", row, "cold/log_loss"): cell for row, cell in values.items()}
+        assert len(build_table(spec(metrics=["cold/log_loss"]), published, records).order) == claimed
