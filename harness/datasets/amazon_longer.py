@@ -2,7 +2,8 @@
 
 The user split's files end at ten items of history. Their users are those of the full sequences, which have other item
 ids; `item_text.csv` joins both, and every example is the end of a sequence. Where several sequences end alike, each is
-taken once, in the file's order.
+taken once, in the file's order. Items that are in no example of the user split have no row there (three of Toys): they
+take the ids that are left, in ascending order.
 """
 
 from __future__ import annotations
@@ -28,11 +29,11 @@ def parse_longer_user_split(files: RawFiles, *, items: int, history_length: int)
     Raises:
         DataError: a line cannot be read, or an example is the end of no sequence.
     """
-    own_id = _own_ids(files[amazon.ITEM_TEXT])
     sequences = amazon.read_sequences(files[amazon.SEQUENCES], items)
+    own_id = _every_own_id(files[amazon.ITEM_TEXT], {item for sequence in sequences for item in sequence}, items)
     ends: dict[tuple[int, ...], list[list[int]]] = defaultdict(list)
     for sequence in reversed(sequences):
-        own = [own_id.get(item, 0) for item in sequence]
+        own = [own_id[item] for item in sequence]
         ends[tuple(own[-HISTORY_LENGTH - 1 :])].append(own)
     examples = {
         split: _longer(files[amazon.USER_SPLIT_FILES[split]], rows, ends, history_length)
@@ -52,6 +53,20 @@ def _longer(
             file.fail(line, f"the end of no sequence in {amazon.SEQUENCES}")
         found.append(alike.pop()[-history_length - 1 :])
     return found
+
+
+def _every_own_id(file: RawFile, sequence_ids: set[int], items: int) -> dict[int, int]:
+    """Return the user split's item id of every id that the sequences have.
+
+    Raises:
+        DataError: the file cannot be read, or leaves more items without an id than there are ids.
+    """
+    own_id = _own_ids(file)
+    without = sorted(sequence_ids - own_id.keys())
+    left = sorted(set(range(1, items + 1)) - set(own_id.values()))
+    if len(without) > len(left):
+        file.fail(1, f"{len(without)} items of the sequences have no {OWN_ID}, and only {len(left)} ids are left")
+    return own_id | dict(zip(without, left, strict=False))
 
 
 def _own_ids(file: RawFile) -> dict[int, int]:

@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from harness.datasets import amazon, catalog
@@ -41,6 +42,17 @@ def test_sequences_that_end_alike_are_taken_once_each() -> None:
         parsed(f"{own(ends)}\n" * 3, sequences)
 
 
+def test_an_item_that_only_the_longer_history_has_takes_an_id_that_is_left() -> None:
+    """Items 1 and 3 of the sequences have no row of their own: 28 and 30 are left."""
+    text = "".join(line for line in TEXT.splitlines(keepends=True) if line not in ("30,1\n", "28,3\n"))
+    sequences = "1 20 21 22 23\n2 20 21 22 23\n3 " + " ".join(map(str, LONG)) + "\n"
+    train = parsed(f"{own(LONG[-11:])}\n", sequences, text).tables["train"]
+    assert train["history"][0, :4].tolist() == [28, 29, 30, 27]
+    taken = text + "28,31\n30,32\n"
+    with pytest.raises(DataError, match=r"item_text\.csv: line 1: 2 items of .* have no preferdiff_id, and only 0 ids"):
+        parsed(f"{own(LONG[-11:])}\n", sequences, taken)
+
+
 def test_a_text_file_without_both_ids_is_refused() -> None:
     with pytest.raises(DataError, match=r"item_text\.csv: line 1: preferdiff_id and s3rec_id of every item expected"):
         parsed(f"{own(LONG[-11:])}\n", "1 20 21 22 23\n", "id\n1\n")
@@ -61,6 +73,8 @@ def test_longer_histories_of_the_real_split_end_as_the_short_ones(
             assert after["history"][row][full - length : full].tolist() == before["history"][row][:length].tolist()
             assert full == length or length == 10
         assert (after["length"] > 10).any()
+        real = np.arange(50) < after["length"][:, None]
+        assert ((after["history"] > 0) == real).all(), "0 stands for no item"
 
 
 def test_longer_leave_one_out_cuts_the_same_sequences_later(raw_data: Path, tmp_path: Path) -> None:
