@@ -71,6 +71,8 @@ Dimension = Annotated[
 
 STANDS_IN = "-synthetic-"
 """In the name of a generated dataset, between that of the official one and its own number of rows."""
+LONGER = "-history-"
+"""In the name of a dataset with longer histories than usual, before their length."""
 
 
 class Published(Strict):
@@ -97,9 +99,11 @@ class Method(Strict):
     def published_for(self, dataset: str) -> Parameters | None:
         """Return the published parameters for a dataset: an entry that names it, else one for `*`, else None.
 
-        A generated dataset takes those of the one that it stands in for.
+        A generated dataset takes those of the one that it stands in for, one with longer histories those of its own
+        with the usual ones.
         """
-        for wanted in (dataset, dataset.partition(STANDS_IN)[0], "*"):
+        official = dataset.partition(STANDS_IN)[0]
+        for wanted in (dataset, official, official.partition(LONGER)[0], "*"):
             for entry in self.published:
                 if wanted in entry.datasets:
                     return dict(entry.parameters)

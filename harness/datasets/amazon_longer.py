@@ -19,6 +19,7 @@ from harness.datasets import amazon
 from harness.datasets.raw import Dataset, ItemTextFile, KnownFile, RawFile, RawFiles
 from harness.datasets.sequences import HISTORY_LENGTH, LONGER_HISTORIES, sequence_contents
 from harness.datasets.writing import Contents
+from harness.specs import LONGER
 
 OWN_ID, SEQUENCE_ID = "preferdiff_id", "s3rec_id"
 
@@ -89,11 +90,12 @@ def _longer_user_split(short: Dataset, sequences: Dataset, history_length: int) 
     layout = {**short.layouts[0], **sequences.layouts[0], text.name: KnownFile(0, (text.sha256,))}
     return replace(
         short,
-        name=f"{short.name}-history-{history_length}",
+        name=f"{short.name}{LONGER}{history_length}",
         title=f"{short.title}, up to {history_length} items of history",
         source=f"{amazon.SPLIT_SOURCE}, {amazon.SEQUENCES} and {text.name}",
         layouts=(layout,),
         parse=partial(parse_longer_user_split, **short.parse.keywords, history_length=history_length),
+        version=short.version + 1,
         facts={name: count for name, count in short.facts.items() if name != "items_that_occur"},
     )
 
@@ -102,7 +104,7 @@ def _longer_leave_one_out(short: Dataset, history_length: int) -> Dataset:
     assert isinstance(short.parse, partial)
     return replace(
         short,
-        name=f"{short.name}-history-{history_length}",
+        name=f"{short.name}{LONGER}{history_length}",
         title=f"{short.title}, up to {history_length} items of history",
         parse=partial(amazon.parse_leave_one_out, **short.parse.keywords, history_length=history_length),
     )

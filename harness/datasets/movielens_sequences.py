@@ -27,6 +27,7 @@ from harness.datasets.sequences import (
     user_split,
 )
 from harness.datasets.writing import Contents
+from harness.specs import LONGER
 
 LONGEST_TITLE = 200
 
@@ -72,7 +73,7 @@ def _described(movie: Movie) -> ItemDescription:
 
 def _datasets() -> Iterator[Dataset]:
     for length in (HISTORY_LENGTH, *LONGER_HISTORIES):
-        longer = "" if length == HISTORY_LENGTH else f"-history-{length}"
+        longer = "" if length == HISTORY_LENGTH else f"{LONGER}{length}"
         yield Dataset(
             name=f"ml-1m-next-item{longer}",
             title=f"MovieLens-1M, users split 8:1:1, up to {length} movies of history",

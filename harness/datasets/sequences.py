@@ -112,7 +112,8 @@ def user_split(sequences: Sequence[Sequence[int]], history_length: int) -> Examp
 def leave_one_out(sequences: Sequence[Sequence[int]], history_length: int) -> Examples:
     """Return every user's last item as the test's target, the one before as the validation's, then the training's.
 
-    Each comes after up to `history_length` items; a sequence has at least 4.
+    Each comes after up to `history_length` items; a sequence has at least 4. Of the training part, then, no more than
+    its last items are kept, where PreferDiff D.4 has all of it for training.
     """
     return {
         split: [sequence[: len(sequence) - back + 1][-history_length - 1 :] for sequence in sequences]

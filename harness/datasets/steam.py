@@ -26,6 +26,7 @@ from harness.datasets.sequences import (
     user_split,
 )
 from harness.datasets.writing import Contents
+from harness.specs import LONGER
 
 REVIEWS, GAMES = "steam_reviews.json.gz", "steam_games.json.gz"
 AT_LEAST = 20
@@ -77,7 +78,7 @@ def _list(value: object) -> list[object]:
 
 def _datasets() -> Iterator[Dataset]:
     for length in (HISTORY_LENGTH, *LONGER_HISTORIES):
-        longer = "" if length == HISTORY_LENGTH else f"-history-{length}"
+        longer = "" if length == HISTORY_LENGTH else f"{LONGER}{length}"
         yield Dataset(
             name=f"steam{longer}",
             title=f"Steam's game reviews, users split 8:1:1, up to {length} games of history",

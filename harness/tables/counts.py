@@ -8,8 +8,9 @@ from harness.table_specs import COUNTED
 
 AVERAGE_LENGTH = "average_length"
 COUNTS = ("users", "items", "rows", "interactions", AVERAGE_LENGTH)
-"""What such a table may ask for: users and items, rows (of sequences, test examples), interactions (of sequences, those
-of histories and targets; of leave-one-out, those before histories are cut), and interactions by users."""
+"""What such a table may ask for: users and items (all that there are ids for, though histories may be cut before some),
+rows (of sequences, test examples), interactions (of sequences, those of histories and targets; of leave-one-out, those
+before histories are cut), and interactions by users."""
 
 
 def count(dataset: PreparedDataset) -> Measured:

@@ -16,14 +16,16 @@ LEGEND = (
     "Best bold, second best underlined, among printed and among measured values apart. Effect: the mean paired "
     "difference over its standard deviation; among thousands of users even a tiny effect has a tiny p."
 )
-COUNTS_LEGEND = "Ours: counted in the prepared data. ✓ equals the printed number, ✗ does not."
+COUNTS_LEGEND = (
+    "Ours: counted in the prepared data, of items all that it has ids for. ✓ equals the printed number, ✗ does not."
+)
 TIMES = (
-    "Ours: milliseconds, the median over batches after a warm-up, each trial alone on its machine; mean over seeds ± "
+    "Ours: milliseconds, the median over batches after a warm-up, of trials that ran one at a time; mean over seeds ± "
     "half of its 95 % t-interval. Best bold, second best underlined. Effect: the mean paired difference over its "
     "standard deviation."
 )
 SECONDS = (
-    "Times in seconds, each trial alone on its machine: an epoch's training and the inference of one split's users as "
+    "Times in seconds, of trials that ran one at a time: an epoch's training and the inference of one split's users as "
     "medians, all epochs together with their validation."
 )
 KINDS = {"published": "ours, published parameters", "tuned": "ours, tuned"}

@@ -136,6 +136,8 @@ def test_published_parameters_of_a_dataset_go_before_those_of_all() -> None:
     method = Method(**METHOD | {"published": entries})
     assert [method.published_for(name) for name in "abc"] == [{"rate": 2}, {"rate": 2}, {"rate": 1}]
     assert Method(**METHOD | {"published": entries[1:]}).published_for("c") is None
+    longer = ("a-history-50", "a-synthetic-1m", "a-history-50-synthetic-1m", "c-history-50")
+    assert [method.published_for(name) for name in longer] == [{"rate": 2}] * 3 + [{"rate": 1}]
     assert Method(**METHOD).published_for("a") is None
 
 

@@ -18,6 +18,7 @@ SAME = {
     "preferdiff/table4": {"Cosine": (1, "PreferDiff"), "L2": (2, "w/o-C")},
     "preferdiff/table6": {"GRU4Rec": (1, "GRU4Rec"), "SASRec": (1, "SASRec")},
     "preferdiff/table13": {"OpenAI-3-large": (1, "PreferDiff-T")},
+    "preferdiff/table14": {"SASRec": (3, "SASRec")},
     "preferdiff/table15": {row: (14, row) for row in ("SASRec", "BERT4Rec", "TIGER", "DreamRec", "PreferDiff")},
     "preferdiff/table16": {row: (14, row) for row in ("SASRec", "BERT4Rec", "TIGER", "DreamRec", "PreferDiff")},
     "preferdiff/table17": {"Standard Normal": (1, "PreferDiff")},
