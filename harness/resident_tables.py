@@ -78,9 +78,9 @@ def mapped(path: Path) -> NDArray[Any]:
         raise DataError(f"{path}: cannot be read ({reason}); delete {path.parent}, it is decoded again") from None
 
 
-def resident_folder(dataset: PreparedDataset, decode: Callable[[PreparedDataset, Path], None]) -> Path:
+def resident_folder(dataset: PreparedDataset, write: Callable[[PreparedDataset, Path], None]) -> Path:
     """Return the folder of the decoded arrays, decoding them first when no process has yet; see `derived_folder`."""
-    return derived_folder(dataset, "resident", decode, "decoded arrays")
+    return derived_folder(dataset, "resident", write, "decoded arrays")
 
 
 def table_layouts(fields: Sequence[Field]) -> dict[str, PackedColumns]:

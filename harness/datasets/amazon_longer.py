@@ -17,9 +17,8 @@ from functools import partial
 
 from harness.datasets import amazon
 from harness.datasets.raw import Dataset, ItemTextFile, KnownFile, RawFile, RawFiles
-from harness.datasets.sequences import HISTORY_LENGTH, LONGER_HISTORIES, sequence_contents
+from harness.datasets.sequences import HISTORY_LENGTH, LONGER_HISTORIES, sequence_contents, with_history
 from harness.datasets.writing import Contents
-from harness.specs import LONGER
 
 OWN_ID, SEQUENCE_ID = "preferdiff_id", "s3rec_id"
 
@@ -28,7 +27,7 @@ def parse_longer_user_split(files: RawFiles, *, items: int, history_length: int)
     """Return the contents of the user split with longer histories.
 
     Raises:
-        DataError: a line cannot be read, or an example is the end of no sequence.
+        DataError: a line cannot be read, an example is the end of no sequence, or there are fewer ids than items.
     """
     sequences = amazon.read_sequences(files[amazon.SEQUENCES], items)
     own_id = _every_own_id(files[amazon.ITEM_TEXT], {item for sequence in sequences for item in sequence}, items)
@@ -90,7 +89,7 @@ def _longer_user_split(short: Dataset, sequences: Dataset, history_length: int) 
     layout = {**short.layouts[0], **sequences.layouts[0], text.name: KnownFile(0, (text.sha256,))}
     return replace(
         short,
-        name=f"{short.name}{LONGER}{history_length}",
+        name=with_history(short.name, history_length),
         title=f"{short.title}, up to {history_length} items of history",
         source=f"{amazon.SPLIT_SOURCE}, {amazon.SEQUENCES} and {text.name}",
         layouts=(layout,),
@@ -104,7 +103,7 @@ def _longer_leave_one_out(short: Dataset, history_length: int) -> Dataset:
     assert isinstance(short.parse, partial)
     return replace(
         short,
-        name=f"{short.name}{LONGER}{history_length}",
+        name=with_history(short.name, history_length),
         title=f"{short.title}, up to {history_length} items of history",
         parse=partial(amazon.parse_leave_one_out, **short.parse.keywords, history_length=history_length),
     )

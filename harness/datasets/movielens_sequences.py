@@ -25,9 +25,9 @@ from harness.datasets.sequences import (
     by_user,
     sequence_contents,
     user_split,
+    with_history,
 )
 from harness.datasets.writing import Contents
-from harness.specs import LONGER
 
 LONGEST_TITLE = 200
 
@@ -73,9 +73,8 @@ def _described(movie: Movie) -> ItemDescription:
 
 def _datasets() -> Iterator[Dataset]:
     for length in (HISTORY_LENGTH, *LONGER_HISTORIES):
-        longer = "" if length == HISTORY_LENGTH else f"{LONGER}{length}"
         yield Dataset(
-            name=f"ml-1m-next-item{longer}",
+            name=with_history("ml-1m-next-item", length),
             title=f"MovieLens-1M, users split 8:1:1, up to {length} movies of history",
             kind="sequences",
             folder="ml-1m",

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from harness.datasets.prepared import SplitSchema
 from harness.datasets.writing import Contents
+from harness.specs import LONGER
 
 HISTORY_LENGTH = 10
 LONGER_HISTORIES = (20, 30, 40, 50)
@@ -107,6 +108,11 @@ def user_split(sequences: Sequence[Sequence[int]], history_length: int) -> Examp
     cuts = {"train": order[:train], "validation": order[train : train + validation]}
     cuts["test"] = order[train + validation :]
     return {split: [sequences[user][-history_length - 1 :] for user in users] for split, users in cuts.items()}
+
+
+def with_history(name: str, history_length: int) -> str:
+    """Return a dataset's name with its length of history, where that is not the usual one."""
+    return name if history_length == HISTORY_LENGTH else f"{name}{LONGER}{history_length}"
 
 
 def leave_one_out(sequences: Sequence[Sequence[int]], history_length: int) -> Examples:

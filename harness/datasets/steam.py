@@ -24,9 +24,9 @@ from harness.datasets.sequences import (
     frequent,
     sequence_contents,
     user_split,
+    with_history,
 )
 from harness.datasets.writing import Contents
-from harness.specs import LONGER
 
 REVIEWS, GAMES = "steam_reviews.json.gz", "steam_games.json.gz"
 AT_LEAST = 20
@@ -78,9 +78,8 @@ def _list(value: object) -> list[object]:
 
 def _datasets() -> Iterator[Dataset]:
     for length in (HISTORY_LENGTH, *LONGER_HISTORIES):
-        longer = "" if length == HISTORY_LENGTH else f"{LONGER}{length}"
         yield Dataset(
-            name=f"steam{longer}",
+            name=with_history("steam", length),
             title=f"Steam's game reviews, users split 8:1:1, up to {length} games of history",
             kind="sequences",
             folder="steam",

@@ -19,7 +19,8 @@ from trainables.next_item.transformer import TransformerEncoder
 class SASRec(AdamWTrained):
     """The encoder's last state, ranked by dot product, trained with cross-entropy over all items.
 
-    One example a user, predicted at the last position alone; item embeddings start standard normal.
+    One example a user, or with the setting `prefixes` one for each item, predicted at the last position alone; item
+    embeddings start standard normal.
 
     Args:
         items: number of items.
