@@ -46,7 +46,7 @@ class Capacity:
 
 @dataclass(frozen=True)
 class Slots:
-    """How many trials run at a time, and the CPUs that each reserves."""
+    """How many trials run at a time, at most, and the CPUs that each reserves, at least."""
 
     trials: int
     cpus: float

@@ -16,13 +16,17 @@ from harness.store import Store
 
 @dataclass(frozen=True)
 class Left:
-    """What one line still has to run; `seconds` of all its trials together, None while none is known."""
+    """What one line still has to run; `seconds` of all its trials together, None while none is known.
+
+    `slots` is how many slots each of its trials takes, by its threads.
+    """
 
     dataset: str
     row: str
     purpose: str
     trials: int
     seconds: float | None
+    slots: float = 1.0
 
 
 def known_trials(store: Store) -> list[TrialResult]:
@@ -38,11 +42,14 @@ def left(schedule: Schedule, known: Iterable[TrialResult]) -> list[Left]:
     """Return what is left, by line and purpose, with the time that trials like it took."""
     records = list(known)
     result = []
+    table = schedule.request.table
+    least = min((table.threads_of(line.row) for line in schedule.lines), default=table.threads)
     for line, purpose, trials in schedule.remaining():
         alike = [record for record in records if _is_alike(record.spec, line)]
         mean = _mean_seconds(_closest(alike, schedule.typical(line), purpose))
         seconds = None if mean is None else mean * trials
-        result.append(Left(line.dataset.name, line.row.name, purpose, trials, seconds))
+        slots = 1.0 if table.alone else table.threads_of(line.row) / least
+        result.append(Left(line.dataset.name, line.row.name, purpose, trials, seconds, slots))
     return result
 
 
@@ -52,7 +59,7 @@ def wall_seconds(parts: Iterable[Left], slots: float) -> float | None:
     for part in parts:
         if part.trials and part.seconds is None:
             return None
-        total += part.seconds or 0.0
+        total += (part.seconds or 0.0) * part.slots
     return total / max(slots, 1.0)
 
 

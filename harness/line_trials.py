@@ -46,7 +46,7 @@ class LineTrials:
 
     def space(self, line: Line) -> dict[str, Dimension]:
         """Return what a study searches: the method's space without what the row or the user sets."""
-        if self._request.selection == "published" or line.carries:
+        if self._request.selection == "published" or line.carries or line.row.untuned:
             return {}
         fixed = set(line.row.parameters) | set(self._request.overrides)
         return {name: dimension for name, dimension in line.method.space.items() if name not in fixed}
@@ -163,7 +163,7 @@ class LineTrials:
             row=line.row,
             parameters=parameters,
             seed=seed,
-            threads=table.threads,
+            threads=table.threads_of(line.row),
             purpose=purpose,
             gpus=table.gpus,
             feed=chosen_feed(table.feed, table.workers, line.dataset),

@@ -105,4 +105,8 @@ def with_overrides(table: TableSpec, settings: Iterable[str]) -> tuple[TableSpec
         changes["search"] = table.search.model_dump() | search
     if not changes:
         return table, parameters
-    return validated(table.model_dump(by_alias=True, exclude_unset=True) | changes, TableSpec, "--set"), parameters
+    written = table.model_dump(by_alias=True, exclude_unset=True)
+    if "threads" in changes:
+        for row in written.get("rows", ()):
+            row.pop("threads", None)  # what the user says is for all rows
+    return validated(written | changes, TableSpec, "--set"), parameters

@@ -57,8 +57,9 @@ def run_sweep(schedule: Schedule, places: Places, capacity: Capacity, watch: Wat
         KeyboardInterrupt: the user interrupted it.
     """
     table = schedule.request.table
-    check_fits(capacity, cpus=table.threads, gpus=table.gpus)
-    check_workers_fit(capacity, table.workers, table.threads, table.gpus)
+    most = max((table.threads_of(line.row) for line in schedule.lines), default=table.threads)
+    check_fits(capacity, cpus=most, gpus=table.gpus)
+    check_workers_fit(capacity, table.workers, most, table.gpus)
     slots = slots_of(schedule, capacity)
     os.environ.update({key: os.environ.get(key, value) for key, value in _TUNE_ENVIRONMENT.items()})
     # With fewer trials pending than slots, a slot stays empty: its actor never starts when others end often.
@@ -103,18 +104,19 @@ def run_sweep(schedule: Schedule, places: Places, capacity: Capacity, watch: Wat
 
 
 def slots_of(schedule: Schedule, capacity: Capacity) -> Slots:
-    """Return how many trials of a schedule run at a time, and the CPUs that each reserves.
+    """Return how many trials of a schedule run at a time, at most, and the CPUs that each reserves, at least.
 
     A trial that has to be alone takes a whole machine, one of the largest.
     """
     table = schedule.request.table
     if table.alone:
         return Slots(1, capacity.node_cpus)
-    cpus = streamed_cpus(table.workers, table.threads) if schedule.streams else table.threads
+    threads = min((table.threads_of(line.row) for line in schedule.lines), default=table.threads)
+    cpus = streamed_cpus(table.workers, threads) if schedule.streams else threads
     trials = capacity.cpus // cpus
     if table.gpus:
         trials = min(trials, capacity.gpus // (table.workers * table.gpus))
-    return Slots(max(1, int(trials)), table.threads)
+    return Slots(max(1, int(trials)), threads)
 
 
 def run_here(schedule: Schedule, places: Places, watch: Watch) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field, field_validator, model_validator
 
 from harness.specs import Parameters, Strict
+
+MOST_THREADS = 4096
+"""More than any machine has processors: beyond is a slip of the keyboard, and torch takes no number without end."""
 
 
 class Row(Strict):
@@ -20,6 +23,9 @@ class Row(Strict):
     guidance, fewer steps): its trials train nothing, so nothing is searched for them. A row that is `pretrained_on`
     another dataset evaluates there what was trained here: its method trains on that dataset, or on several of them one
     after the other, and only ranks on the table's.
+
+    An `untuned` row has published parameters in every run, and is compared with others' tuned ones: its own search
+    would take too long. `threads` are its trials' own, in place of the table's.
     """
 
     name: str
@@ -33,6 +39,8 @@ class Row(Strict):
     fixed: bool = False
     evaluates: bool = False
     pretrained_on: tuple[str, ...] = ()
+    untuned: bool = False
+    threads: Annotated[int, Field(ge=1, le=MOST_THREADS)] | None = None
 
     @field_validator("pretrained_on", mode="before")
     @classmethod

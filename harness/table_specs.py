@@ -11,7 +11,7 @@ from pydantic import Field, field_validator, model_validator
 
 from harness.errors import InputError, did_you_mean
 from harness.specs import Search, Strict
-from harness.table_rows import Axis, Point, Row, check_start, each_once
+from harness.table_rows import MOST_THREADS, Axis, Point, Row, check_start, each_once
 from harness.yaml_files import load_yaml
 
 TableKind = Literal["cells", "curve", "timing", "statistics", "convergence", "projection"]
@@ -30,8 +30,6 @@ Drawing = Literal[
 ]
 LARGEST_SEED = 2**63 - 1
 """What a column of `measured.parquet` can hold."""
-MOST_THREADS = 4096
-"""More than any machine has processors: beyond is a slip of the keyboard, and torch takes no number without end."""
 COUNTED = "counted"
 """The one row of a table of kind `statistics`."""
 MetricName = Annotated[str, Field(pattern=r"^[a-z0-9_@]+(/[a-z0-9_@]+)?$")]
@@ -195,6 +193,10 @@ class TableSpec(Strict):
     def alone(self) -> bool:
         """Whether each trial needs its machine for itself."""
         return self.kind == "timing"
+
+    def threads_of(self, row: Row) -> int:
+        """Return the threads of a row's trials: its own, else the table's."""
+        return row.threads or self.threads
 
     def references_of(self, row: Row) -> tuple[str, ...]:
         """Return the references of a row: those of its group, or where its group has none, of the rows without one."""

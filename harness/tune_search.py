@@ -78,7 +78,7 @@ class ScheduleSearcher(Searcher):
         """Return what Tune reserves for a job; workers of Ray Train reserve for themselves."""
         if job.spec.feed == "stream":
             return {"cpu": TRIAL_OF_WORKERS_CPUS}
-        return {"cpu": self._slots.cpus, "gpu": job.spec.gpus}
+        return {"cpu": self._cpus(job), "gpu": job.spec.gpus}
 
     def _has_to_wait(self, job: Job) -> bool:
         """Tell whether the workers of a streamed trial, or a trial beside such workers, would wait for CPUs or GPUs.
@@ -93,7 +93,9 @@ class ScheduleSearcher(Searcher):
 
     def _cpus(self, job: Job) -> float:
         spec = job.spec
-        return streamed_cpus(spec.workers, spec.threads) if spec.feed == "stream" else self._slots.cpus
+        if spec.feed == "stream":
+            return streamed_cpus(spec.workers, spec.threads)
+        return max(self._slots.cpus, spec.threads)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Take the trial's record from the store; one whose process died is begun again, or gets its record here.

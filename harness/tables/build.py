@@ -135,8 +135,16 @@ def _column(
 def paired_difference(
     spec: TableSpec, trials: TableTrials, dataset: str, selection: str, metric: str, row: str, reference: str
 ) -> Difference:
-    """Pair by user where ranks are known, unless the table's rows share all else under a seed; otherwise by seed."""
-    group, reference_group = (dataset, row, selection), (dataset, reference, selection)
+    """Pair by user where ranks are known, unless the table's rows share all else under a seed; otherwise by seed.
+
+    Beside tuned rows an untuned one stands with its published parameters; two untuned ones are compared once.
+    """
+    untuned = {name for name in (row, reference) if selection == "tuned" and spec.row(name).untuned}
+    if untuned >= {row, reference}:
+        return paired_by_seed({}, {})
+    group, reference_group = (
+        (dataset, name, "published" if name in untuned else selection) for name in (row, reference)
+    )
     if spec.pairs == "seeds":
         return paired_by_seed(trials.values(group, metric), trials.values(reference_group, metric))
     value_SU, reference_SU = trials.by_user(group, metric), trials.by_user(reference_group, metric)

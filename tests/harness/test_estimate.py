@@ -16,6 +16,19 @@ def test_unknown_parts_make_the_whole_unknown() -> None:
     assert wall_seconds([known, Left("d", "b", "repeat", 0, None)], slots=2) == pytest.approx(4.0)
 
 
+def test_a_trial_with_twice_the_threads_takes_two_slots(tmp_path: Path) -> None:
+    rows = [{"name": "One", "method": "last_item"}, {"name": "Two", "method": "last_item", "threads": 2}]
+    small = small_next_item(tmp_path, rows=rows, seeds=[0, 1])
+    known = [
+        made_result(spec).model_copy(update={"wall_seconds": 10.0})
+        for line in small.schedule(selection="published").lines
+        for spec in line.repeats.values()
+    ]
+    parts = left(small.schedule(selection="published"), known)
+    assert [(part.trials, part.slots) for part in parts] == [(2, 1.0), (2, 2.0)]
+    assert wall_seconds(parts, slots=2) == pytest.approx((2 * 10.0 + 2 * 10.0 * 2) / 2)
+
+
 def test_what_is_left_takes_as_long_as_trials_like_it_took(tmp_path: Path) -> None:
     def timed(spec: TrialSpec) -> TrialResult:
         return made_result(spec).model_copy(update={"wall_seconds": 3.0 if spec.purpose == "search" else 5.0})

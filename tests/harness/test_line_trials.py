@@ -25,6 +25,19 @@ def test_parameters_of_a_row_are_not_searched(tmp_path: Path) -> None:
     assert len({job.spec.parameters["learning_rate"] for job in jobs}) == 4
 
 
+def test_an_untuned_row_has_published_parameters_in_a_tuned_run(tmp_path: Path) -> None:
+    rows = [{"name": "A", "method": "last_item"}, {"name": "B", "method": "last_item", "untuned": True, "threads": 2}]
+    table = small_next_item(tmp_path, rows=rows, seeds=[0])
+    schedule = table.schedule()
+    play(schedule, table.store)
+    tuned, untuned = schedule.lines
+    assert (tuned.selection, untuned.selection) == ("tuned", "published")
+    assert untuned.repeats[0].parameters == {"learning_rate": 0.03, "maximum_epochs": 2}
+    assert (tuned.repeats[0].threads, untuned.repeats[0].threads) == (1, 2)
+    (published, _) = table.schedule(selection="published", rows=["A", "B"]).lines
+    assert published.repeats[0].parameters == untuned.repeats[0].parameters
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [

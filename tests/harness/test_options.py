@@ -75,6 +75,16 @@ def test_overrides_change_the_table_or_name_parameters() -> None:
     assert with_overrides(TABLE, [])[0] is TABLE
 
 
+def test_threads_that_the_user_sets_are_those_of_all_rows() -> None:
+    rows = (Row(name="First", method="sasrec", threads=4), Row(name="Second", method="dreamrec"))
+    own = TABLE.model_copy(update={"written_rows": rows, "threads": 2})
+    assert [own.threads_of(row) for row in own.written_rows] == [4, 2]
+    spec, _ = with_overrides(own, ["threads=1"])
+    assert [spec.threads_of(row) for row in spec.rows] == [1, 1]
+    others, _ = with_overrides(own, ["search.trials=5"])
+    assert [others.threads_of(row) for row in others.rows] == [4, 2]
+
+
 @pytest.mark.parametrize(
     ("setting", "message"),
     [

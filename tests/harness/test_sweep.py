@@ -13,7 +13,7 @@ from harness.errors import ClusterError
 from harness.measured import Measured, read_measured
 from harness.request import Request
 from harness.schedule import Schedule
-from harness.sweep import slots_of
+from harness.sweep import run_sweep, slots_of
 from harness.tune_search import KILLED
 from tests.doubles import SPARE
 from tests.harness.small_table import TABLE, SmallTable, small_cold_start, small_next_item
@@ -108,6 +108,24 @@ def test_trials_share_the_cluster_unless_each_is_to_be_alone(small: SmallTable) 
     assert slots_of(schedule_with(small), capacity) == Slots(20, 1)
     assert slots_of(schedule_with(small, threads=3), capacity) == Slots(6, 3)
     assert slots_of(schedule_with(small, threads=8, kind="timing"), capacity) == Slots(1, 8)
+
+
+def test_slots_are_as_many_as_the_smallest_row_allows(tmp_path: Path) -> None:
+    rows = [
+        {"name": "Two", "method": "last_item", "threads": 2},
+        {"name": "Three", "method": "last_item", "threads": 3},
+    ]
+    capacity = Capacity(node_cpus=8, node_gpus=0, cpus=20, gpus=0)
+    small = small_next_item(tmp_path, rows=rows)
+    assert slots_of(small.schedule(), capacity) == Slots(10, 2)
+    assert slots_of(small.schedule(rows=["Three"]), capacity) == Slots(6, 3)
+
+
+def test_a_row_with_more_threads_than_any_node_is_refused(tmp_path: Path) -> None:
+    rows = [{"name": "One", "method": "last_item"}, {"name": "Nine", "method": "last_item", "threads": 9}]
+    small = small_next_item(tmp_path, rows=rows)
+    with pytest.raises(ClusterError, match="a trial asks for 9 CPUs, the largest node has 8; set threads lower"):
+        run_sweep(small.schedule(), small.places, Capacity(8, 0, 20, 0), lambda schedule: None)
 
 
 def test_streamed_trials_take_a_cpu_more_than_their_workers_threads(

@@ -207,7 +207,9 @@ def test_all_repeats_start_from_the_first_seeds_backbone(small: SmallTable) -> N
     [
         ("csdm/table1", "ml-1m", "DeepFM", "cee52b21cd59550c06ee"),
         ("csdm/table1", "ml-1m", "MWUF(DeepFM)", "eb24ab22e7bd2ffd65d3"),
-        ("preferdiff/table1", "amazon-beauty", "PreferDiff", "ce59109dd6014d5f7e38"),
+        ("preferdiff/table1", "amazon-beauty", "PreferDiff at 256", "ce59109dd6014d5f7e38"),
+        ("preferdiff/table1", "amazon-beauty", "PreferDiff", "97b5b66021bfd022a2cb"),
+        ("preferdiff/table2", "amazon-beauty", "PreferDiff", "97b5b66021bfd022a2cb"),
     ],
 )
 def test_the_ids_of_these_trials_are_these(table: str, dataset: str, row: str, trial: str) -> None:

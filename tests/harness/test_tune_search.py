@@ -39,6 +39,17 @@ def test_a_trial_that_ended_before_its_process_died_is_not_begun_again(tmp_path:
     assert [result.status for _, result in schedule.finished.values()] == ["finished"]
 
 
+def test_a_trial_reserves_the_threads_of_its_row(tmp_path: Path) -> None:
+    rows = [LAST, LAST | {"name": "Two", "threads": 2, "parameters": {"size": 4, "learning_rate": 0.1}}]
+    small = small_next_item(tmp_path, rows=rows, seeds=[0])
+    searcher = ScheduleSearcher(small.schedule(), small.places, Slots(4, 1), Capacity(4, 0, 4, 0))
+    asked = [searcher.suggest("first"), searcher.suggest("second")]
+    assert [json.loads(one["resources"])["cpu"] for one in asked] == [1, 2]
+    assert [TrialSpec.model_validate_json(one["spec"]).threads for one in asked] == [1, 2]
+    alone = ScheduleSearcher(small.schedule(), small.places, Slots(1, 4), Capacity(4, 0, 4, 0))
+    assert json.loads(alone.suggest("first")["resources"])["cpu"] == 4
+
+
 def test_a_streamed_trial_waits_for_the_gpus_that_another_ones_workers_hold(tmp_path: Path) -> None:
     rows = [{"name": "Plain", "method": "plain", "parameters": {"backbone": "item_factors", "learning_rate": 0.1}}]
     small = small_cold_start(tmp_path, rows=rows, seeds=[0, 1], gpus=1, workers=2, feed="stream")

@@ -45,6 +45,31 @@ def test_the_order_holds_fails_or_is_open_by_the_paired_interval():
     assert [claim.verdict for claim in backwards] == ["fails", "fails", "open"]
 
 
+def test_an_untuned_row_is_compared_with_tuned_ones_by_its_published_parameters():
+    rows = [row | {"untuned": row["name"] in ("First", "Second")} for row in ROWS]
+    own = [one for one in trials() if one.row not in ("First", "Second")]
+    untuned = [
+        trial(row, seed, BASE + STAGGER[seed] + GAINS[row] + 0.001 * seed, selection="published")
+        for row in ("First", "Second")
+        for seed in range(10)
+    ]
+    table = build_table(spec(rows=rows), {}, own + untuned)
+    claimed = {(claim.selection, claim.row, claim.other): claim for claim in table.order}
+    # First and Second, both untuned, are compared once; of the rest only tuned values are known.
+    assert set(claimed) == {
+        ("published", "First", "Second"),
+        ("tuned", "First", "Third"),
+        ("tuned", "Second", "Third"),
+    }
+    assert claimed["tuned", "First", "Third"].difference.mean == pytest.approx(0.03 - 0.01 + 0.0045)
+    compared = {(one.selection, one.row, one.reference) for one in table.comparisons}
+    assert compared == {
+        ("published", "Second", "First"),
+        ("published", "First", "Second"),
+        *(("tuned", row, other) for row in ("DeepFM", "Third", "Extra") for other in ("First", "Second")),
+    }
+
+
 def test_less_is_better_where_it_is():
     records = [
         trial(row, seed, 0, metrics={"test/cold/log_loss": value + STAGGER[seed]})
