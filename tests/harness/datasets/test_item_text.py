@@ -1,4 +1,5 @@
 import json
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -147,6 +148,20 @@ def test_an_artefact_is_made_under_a_lock(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(item_text, "exclusive", watching)
     item_text.item_attributes(dataset)
     assert held == [".attributes.lock"]
+
+
+def test_items_of_sports_share_descriptions_and_not_keywords(
+    raw_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DIFFBENCH_DATA", str(raw_data))
+    known = catalog.find("amazon-sports")
+    assert known.item_text is not None
+    rows = read_items(catalog.find_raw_file(known, known.item_text.name, tmp_path), known.item_text, 18_357)
+    shared = {}
+    for source in ("descriptions", "keywords"):
+        alike = Counter(item_text._sentence(row, source) for row in rows)
+        shared[source] = sum(count for count in alike.values() if count > 1)
+    assert shared == {"descriptions": 14_962, "keywords": 0}
 
 
 def test_real_item_text_joins_both_ids(raw_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,37 @@
+"""What `search_spaces/` has as published parameters fits the papers' tables and the data."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.methods import MethodCatalog
+from harness.places import places
+
+CATALOG = MethodCatalog(places().search_spaces)
+TEXT_METHODS = ("llm2bert4rec", "morec", "nearest_text", "preferdiff_t", "tiger", "unisrec")
+TABLE_12 = {"amazon-sports": (0.4, 2), "amazon-beauty": (0.8, 6), "amazon-toys": (0.5, 4)}
+
+
+@pytest.mark.parametrize("method", ["preferdiff", "preferdiff_t"])
+@pytest.mark.parametrize("split", ["", "-leave-one-out"])
+@pytest.mark.parametrize("dataset", TABLE_12)
+def test_balance_and_guidance_are_those_of_table_12_however_the_users_are_split(
+    dataset: str, split: str, method: str
+) -> None:
+    published = CATALOG.find(method).published_for(dataset + split)
+    assert published is not None
+    assert (published["balance"], published["guidance"]) == TABLE_12[dataset]
+
+
+@pytest.mark.parametrize("method", [*TEXT_METHODS, "preferdiff", "preferdiff_released", "dreamrec", "sasrec"])
+@pytest.mark.parametrize("dataset", TABLE_12)
+def test_leave_one_out_has_the_parameters_of_the_same_data(dataset: str, method: str) -> None:
+    found = CATALOG.find(method)
+    assert found.published_for(f"{dataset}-leave-one-out") == found.published_for(dataset)
+
+
+@pytest.mark.parametrize("method", TEXT_METHODS)
+def test_items_have_the_text_that_tells_them_apart(method: str) -> None:
+    published = {dataset: CATALOG.find(method).published_for(dataset) or {} for dataset in TABLE_12}
+    sources = {dataset: values.get("text_source", "descriptions") for dataset, values in published.items()}
+    assert sources == {"amazon-sports": "keywords", "amazon-beauty": "descriptions", "amazon-toys": "keywords"}
