@@ -139,6 +139,12 @@ def test_every_next_item_method(method: str, sequences: PreparedDataset, monkeyp
     same_on_both(spec_of(sequences, "next_item", method), sequences)
 
 
+@pytest.mark.parametrize("negatives", ["centroid", "each"])
+def test_preferdiff_with_some_of_its_negatives(negatives: str, sequences: PreparedDataset) -> None:
+    parameters: Parameters = {"negatives": negatives, "negative_samples": 3}
+    same_on_both(spec_of(sequences, "next_item", "preferdiff", parameters), sequences)
+
+
 @pytest.mark.parametrize("method", FROM_ANOTHER)
 def test_a_method_that_trains_from_another_ones_checkpoint(method: str, sequences: PreparedDataset) -> None:
     trained = spec_of(sequences, "next_item", "dreamrec")

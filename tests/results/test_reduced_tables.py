@@ -41,7 +41,13 @@ SMALL: dict[str, Any] = {
     "beams": 3,
     "pretraining_epochs": 1,
 }
-SMALL_AXES: dict[str, list[float]] = {"size": [4, 8], "ddim_steps": [1, 3], "guidance": [0, 2], "balance": [0.2, 1]}
+SMALL_AXES: dict[str, list[float]] = {
+    "size": [4, 8],
+    "ddim_steps": [1, 3],
+    "guidance": [0, 2],
+    "balance": [0.2, 1],
+    "negative_samples": [1, 255],
+}
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from tests.trainables.next_item.sequence_batches import random_batch
 from trainables.base import SequenceBatch
-from trainables.next_item.preferdiff import PreferDiff
+from trainables.next_item.preferdiff import PreferDiff, centroids, drawn_others
 
 ROWS = 5
 
@@ -38,18 +38,20 @@ ERRORS: dict[str, Callable[[list[float], list[float]], float]] = {
 class Draws:
     """The random draws of one loss, in the order in which it makes them."""
 
-    def __init__(self, model: PreferDiff, batch: SequenceBatch, negatives: tuple[int, ...]) -> None:
+    def __init__(self, model: PreferDiff) -> None:
         torch.manual_seed(7)
         self.kept_B = torch.rand(ROWS, 1).squeeze(1) >= model.unconditional_probability
         self.time_B = torch.randint(1, 31, (ROWS,))
         self.positive_BD = torch.randn(ROWS, 8)
-        self.negative = torch.randn(*negatives)
+        self.others = [[other for other in range(ROWS) if other != row] for row in range(ROWS)]
+        if model.negative_samples is not None and model.negative_samples < ROWS - 1:
+            self.others = drawn_others(ROWS, model.negative_samples).tolist()
+        self.negative = torch.randn(ROWS, len(self.others[0]), 8) if model.negatives == "each" else torch.randn(ROWS, 8)
 
 
 def by_loops(model: PreferDiff, batch: SequenceBatch) -> float:
     """Algorithm 1 for each user and each negative, with the denoiser in its plain form."""
-    each = model.negatives == "each"
-    draws = Draws(model, batch, (ROWS, ROWS - 1, 8) if each else (ROWS, 8))
+    draws = Draws(model)
     error, table = ERRORS[model.measure], model.embedding.weight
     positive, negative = [0.0] * ROWS, [0.0] * ROWS
 
@@ -66,8 +68,8 @@ def by_loops(model: PreferDiff, batch: SequenceBatch) -> float:
 
     for row in range(ROWS):
         positive[row] = distance(row, table[batch.target_B[row] - 1], draws.positive_BD[row])
-        others = [table[batch.target_B[other] - 1] for other in range(ROWS) if other != row]
-        if each:
+        others = [table[batch.target_B[other] - 1] for other in draws.others[row]]
+        if model.negatives == "each":
             parts = [distance(row, item_D, draws.negative[row, v]) for v, item_D in enumerate(others)]
             negative[row] = sum(parts) / len(parts)
         else:
@@ -76,7 +78,7 @@ def by_loops(model: PreferDiff, batch: SequenceBatch) -> float:
     if model.variant == "released":
         preference = math.log1p(math.exp((model.margin_scale or 5) * sum(margins) / ROWS))
     else:
-        scale = model.margin_scale or ROWS - 1
+        scale = model.margin_scale or len(draws.others[0])
         preference = sum(math.log1p(math.exp(scale * margin)) for margin in margins) / ROWS
     return model.balance * sum(positive) / ROWS + (1 - model.balance) * preference
 
@@ -89,6 +91,92 @@ def test_loss_equals_a_double_loop(measure: str, negatives: str) -> None:
     batch = random_batch(ROWS)
     torch.manual_seed(7)
     assert float(model.loss(batch)) == pytest.approx(by_loops(model, batch), rel=1e-4)
+
+
+@pytest.mark.parametrize("negative_samples", [1, 3])
+@pytest.mark.parametrize("negatives", ["centroid", "each"])
+@torch.no_grad()
+def test_loss_with_some_of_the_negatives_equals_a_double_loop(negatives: str, negative_samples: int) -> None:
+    """Figure 6: both the negatives and the scale |H| are fewer."""
+    model, batch = make(negatives=negatives, negative_samples=negative_samples, balance=0.3), random_batch(ROWS)
+    torch.manual_seed(7)
+    assert float(model.loss(batch)) == pytest.approx(by_loops(model, batch), rel=1e-4)
+
+
+@pytest.mark.parametrize("scale", [None, 3.0])
+@pytest.mark.parametrize("variant", ["paper", "released"])
+@torch.no_grad()
+def test_with_some_of_the_negatives_the_scale_is_the_variants_or_the_given_one(
+    variant: str, scale: float | None
+) -> None:
+    model, batch = make(variant=variant, negative_samples=2, balance=0.2, margin_scale=scale), random_batch(ROWS)
+    torch.manual_seed(7)
+    assert float(model.loss(batch)) == pytest.approx(by_loops(model, batch), rel=1e-4)
+
+
+def loss_over_all_others(model: PreferDiff, batch: SequenceBatch) -> Tensor:
+    """The loss operation by operation, with no draw but times, dropped histories and noise."""
+    history_BLD, target_BD = model.embedding.histories_and_targets(batch)
+    time_B, context_BD = model.training_context(history_BLD, batch.length_B)
+    positive_B = 1 - torch.cosine_similarity(model.denoised(target_BD, time_B, context_BD), target_BD, dim=-1)
+    if model.negatives == "each":
+        other_BN = torch.tensor([[other for other in range(ROWS) if other != row] for row in range(ROWS)])
+        negative_BND = target_BD[other_BN]
+        predicted_BND = model.denoised(negative_BND, time_B, context_BD[:, None])
+        negative_B = (1 - torch.cosine_similarity(predicted_BND, negative_BND, dim=-1)).mean(1)
+    else:
+        centroid_BD = (target_BD.sum(0) - target_BD) / (ROWS - 1)
+        predicted_BD = model.denoised(centroid_BD, time_B, context_BD)
+        negative_B = 1 - torch.cosine_similarity(predicted_BD, centroid_BD, dim=-1)
+    preference = -torch.nn.functional.logsigmoid(-(ROWS - 1) * (positive_B - negative_B)).mean()
+    return model.balance * positive_B.mean() + (1 - model.balance) * preference
+
+
+@pytest.mark.parametrize("negative_samples", [None, ROWS - 1, 255])
+@pytest.mark.parametrize("negatives", ["centroid", "each"])
+def test_all_the_negatives_are_taken_without_a_draw_and_to_the_bit(
+    negatives: str, negative_samples: int | None
+) -> None:
+    found = []
+    for loss in (PreferDiff.loss, loss_over_all_others):
+        model = make(negatives=negatives, negative_samples=negative_samples).train()
+        torch.manual_seed(7)
+        value = loss(model, random_batch(ROWS))
+        next_draw = torch.rand(())
+        value.backward()  # type: ignore[no-untyped-call]
+        found.append([value.detach(), next_draw, *(parameter.grad for parameter in model.parameters())])
+    assert all(torch.equal(first, second) for first, second in zip(*found, strict=True))
+
+
+def test_drawn_others_are_different_rows_in_all_sets_equally_often() -> None:
+    torch.manual_seed(0)
+    times, seen = 6000, [dict[frozenset[int], int]() for _ in range(4)]
+    for _ in range(times):
+        for row, chosen in enumerate(drawn_others(4, 2).tolist()):
+            seen[row][frozenset(chosen)] = seen[row].get(frozenset(chosen), 0) + 1
+    for row in range(4):
+        sets = {frozenset({a, b}) for a in range(4) for b in range(a) if row not in (a, b)}
+        assert set(seen[row]) == sets
+        # Three sets: χ² of two degrees of freedom exceeds 13.8 once in a thousand.
+        assert sum((count - times / 3) ** 2 / (times / 3) for count in seen[row].values()) < 13.8
+
+
+def test_every_batch_draws_its_negatives_anew() -> None:
+    torch.manual_seed(0)
+    assert not torch.equal(drawn_others(20, 5), drawn_others(20, 5))
+
+
+@pytest.mark.parametrize("count", [1, 7, 30])
+def test_centroids_and_their_gradients_are_those_of_gathered_targets(count: int) -> None:
+    torch.manual_seed(0)
+    other_BN, weight_BD = drawn_others(31, count), torch.randn(31, 5)
+    values, gradients = [], []
+    for mean in (centroids, lambda target_BD, other_BN: target_BD[other_BN].mean(1)):
+        target_BD = torch.randn(31, 5, generator=torch.Generator().manual_seed(1)).requires_grad_()
+        values.append(mean(target_BD, other_BN))
+        gradients += torch.autograd.grad((values[-1] * weight_BD).sum(), target_BD)
+    torch.testing.assert_close(values[0], values[1])
+    torch.testing.assert_close(gradients[0], gradients[1])
 
 
 @pytest.mark.parametrize("measure", ["cosine", "l2"])

@@ -84,10 +84,14 @@ def test_learns_what_follows_what(method: type[Any]) -> None:
     assert float(hit_B.float().mean()) > 0.4 > 10 / 50
 
 
+@pytest.mark.parametrize("negative_samples", [None, 2])
 @pytest.mark.parametrize("encoder", ["transformer", "gru"])
-def test_preferdiff_t_is_preferdiff_with_whitened_text_for_embeddings(encoder: EncoderName) -> None:
-    model, batch = make(PreferDiffT, encoder=encoder).train(), random_batch(8)
-    small = {"diffusion_steps": 20, "ddim_steps": 4, "variant": "released", "encoder": encoder}
+def test_preferdiff_t_is_preferdiff_with_whitened_text_for_embeddings(
+    encoder: EncoderName, negative_samples: int | None
+) -> None:
+    own: dict[str, Any] = {"encoder": encoder, "negative_samples": negative_samples}
+    model, batch = make(PreferDiffT, **own).train(), random_batch(8)
+    small = {"diffusion_steps": 20, "ddim_steps": 4, "variant": "released", **own}
     plain = PreferDiff(50, 6, size=16, **small).train()  # type: ignore[arg-type]
     assert isinstance(model, PreferDiffT)
     assert type(model.encoder) is type(plain.encoder)
