@@ -46,6 +46,14 @@ def test_rows_name_methods_and_parameters_that_exist(name: str) -> None:
             assert set(row.parameters) <= set(known_parameters(row, catalog, spec.task))
 
 
+def test_item_embeddings_start_as_the_rows_of_preferdiffs_table_17_are_named() -> None:
+    spec, _ = find_table("preferdiff/table17", RESULTS)
+    catalog = MethodCatalog(places().search_spaces)
+    for row in spec.rows:
+        parameters = known_parameters(row, catalog, spec.task) | row.parameters
+        assert parameters["initialization"] == row.name.lower().replace(" ", "_")
+
+
 @pytest.mark.parametrize("name", [name for name in TABLES if name.startswith("preferdiff/")])
 def test_every_row_can_be_scheduled_once_its_data_is_there(name: str) -> None:
     spec, _ = find_table(name, RESULTS)

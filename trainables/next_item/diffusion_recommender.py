@@ -26,7 +26,7 @@ from trainables.diffusion.samplers import sample_by_steps
 from trainables.next_item.blockwise_adamw import BlockwiseAdamW
 from trainables.next_item.denoiser import Content, Denoiser
 from trainables.next_item.encoders import EncoderName, build_encoder
-from trainables.next_item.item_embedding import ItemEmbedding
+from trainables.next_item.item_embedding import Initialization, ItemEmbedding
 from trainables.next_item.late_rows import LateRows, Rates
 from trainables.next_item.matrix_weight import Precision
 
@@ -54,8 +54,9 @@ class DiffusionRecommender(NextItemModel):
         precision: of the products with weights, in training and while sampling. Parameters, optimizer, everything
             elementwise, the products that rank items and those of all steps of `ddpm` taken together stay float32.
         encoder: of the history; `gru` takes neither heads nor precision.
+        initialization: of the item embeddings alone, as in `ItemEmbedding`.
 
-    Source: PreferDiff §2, §4.1, Algorithm 2.
+    Source: PreferDiff §2, §4.1, Algorithm 2; Table 17 for `initialization`.
     """
 
     def __init__(
@@ -77,13 +78,14 @@ class DiffusionRecommender(NextItemModel):
         ddim_steps: PositiveInt = 20,
         precision: Precision = "float32",
         encoder: EncoderName = "transformer",
+        initialization: Initialization = "standard_normal",
     ) -> None:
         super().__init__()
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.guidance = guidance
         self.unconditional_probability = unconditional_probability
-        self.embedding = ItemEmbedding(items, size)
+        self.embedding = ItemEmbedding(items, size, initialization=initialization)
         self.encoder = build_encoder(encoder, size, history_length, dropout, heads, precision)
         self.unconditional_D = nn.Parameter(torch.randn(size))
         self.denoiser = Denoiser(size, diffusion_steps, precision)

@@ -5,7 +5,8 @@ Legend: B histories, L positions, D embedding size, I items.
 
 from __future__ import annotations
 
-from typing import Any, Self
+from collections.abc import Callable
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -15,9 +16,30 @@ from torch.nn import functional
 from trainables.base import SequenceBatch
 from trainables.next_item.late_rows import LateRows
 
+Initialization = Literal[
+    "standard_normal", "uniform", "kaiming_uniform", "kaiming_normal", "xavier_uniform", "xavier_normal"
+]
+
+INITIALIZATIONS: dict[Initialization, Callable[[Tensor], Tensor]] = {
+    "standard_normal": nn.init.normal_,
+    "uniform": nn.init.uniform_,
+    "kaiming_uniform": nn.init.kaiming_uniform_,
+    "kaiming_normal": nn.init.kaiming_normal_,
+    "xavier_uniform": nn.init.xavier_uniform_,
+    "xavier_normal": nn.init.xavier_normal_,
+}
+
 
 class ItemEmbedding(nn.Module):
-    """A table [I, D], row i for item id i + 1, that starts standard normal (PreferDiff D.2 and Table 17).
+    """A table [I, D], row i for item id i + 1; an id of 0, padding, has no row.
+
+    The table starts as PreferDiff's Table 17 names it. The paper gives the names alone; here they are torch's functions
+    with torch's defaults, which take a table's fan-in for its columns D and its fan-out for its rows I:
+
+    - `standard_normal`: mean 0, standard deviation 1 (D.2: what all models have);
+    - `uniform`: from 0 to 1;
+    - `kaiming_uniform`: within ±√(6 / D), `kaiming_normal`: mean 0, standard deviation √(2 / D);
+    - `xavier_uniform`: within ±√(6 / (D + I)), `xavier_normal`: mean 0, standard deviation √(2 / (D + I)).
 
     With `late_rows` set (by a model whose optimizer steps them) training reads rows through it, and leaving training
     mode or taking the state brings the whole table up to date first.
@@ -27,11 +49,19 @@ class ItemEmbedding(nn.Module):
         size: D.
         scored_in_loss: whether the loss scores all items with the table, so that its gradient is dense anyway; the
             rows looked up then add to that one, in place of a dense gradient of their own.
+        initialization: what the table is drawn from.
     """
 
-    def __init__(self, items: int, size: int, *, scored_in_loss: bool = False) -> None:
+    def __init__(
+        self,
+        items: int,
+        size: int,
+        *,
+        scored_in_loss: bool = False,
+        initialization: Initialization = "standard_normal",
+    ) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(items, size))
+        self.weight = nn.Parameter(INITIALIZATIONS[initialization](torch.empty(items, size)))
         self.scored_in_loss = scored_in_loss
         self.late_rows: LateRows | None = None
         self.register_state_dict_pre_hook(_finish_late_rows)  # type: ignore[no-untyped-call]

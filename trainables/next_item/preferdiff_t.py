@@ -34,7 +34,7 @@ class PreferDiffT(PreferDiff):
     Source: PreferDiff §4.1 (Table 1), §4.2 (Table 3), D.5, E.3 (Table 13).
     """
 
-    # All arguments by name and no `**shared`: a size is no parameter here, it is the text's.
+    # All arguments by name and no `**shared`: a size or an initialization is no parameter here, both are the text's.
     def __init__(
         self,
         items: int,

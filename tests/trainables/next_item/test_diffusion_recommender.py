@@ -5,6 +5,7 @@ from torch import Tensor
 from tests.trainables.next_item.sequence_batches import random_batch, select
 from trainables.next_item import diffusion_recommender
 from trainables.next_item.dreamrec import DreamRec
+from trainables.next_item.item_embedding import ItemEmbedding
 from trainables.next_item.preferdiff import PreferDiff
 
 
@@ -115,6 +116,21 @@ def test_dreamrec_is_preferdiff_without_cosine_and_negatives() -> None:
         torch.manual_seed(3)
         losses.append(model.loss(batch))
     torch.testing.assert_close(losses[0], losses[1])
+
+
+@pytest.mark.parametrize("method", [DreamRec, PreferDiff])
+def test_item_embeddings_start_as_they_are_told_and_nothing_else(method: type[DreamRec | PreferDiff]) -> None:
+    """Both distributions are drawn from the same normal numbers, so that what is drawn afterwards is the same."""
+    models = []
+    for chosen in ({}, {"initialization": "kaiming_normal"}):
+        torch.manual_seed(0)
+        models.append(method(50, 6, size=16, diffusion_steps=40, **chosen))  # type: ignore[arg-type]
+    torch.manual_seed(0)
+    assert torch.equal(models[1].embedding.weight, ItemEmbedding(50, 16, initialization="kaiming_normal").weight)
+    differing = [
+        name for name, tensor in models[0].state_dict().items() if not torch.equal(tensor, models[1].state_dict()[name])
+    ]
+    assert differing == ["embedding.weight"]
 
 
 def test_gradients_reach_targets_and_histories() -> None:

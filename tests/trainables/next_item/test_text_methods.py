@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from harness.methods import defaults
 from tests.trainables.next_item.sequence_batches import random_batch, select
 from tests.trainables.next_item.text_models import OF_ANY_ITEMS, SMALL, make, random_text
 from trainables.base import SequenceBatch
@@ -104,6 +105,14 @@ def test_preferdiff_t_is_preferdiff_with_whitened_text_for_embeddings(
     torch.testing.assert_close(losses[0], losses[1])
     torch.testing.assert_close(seeded_scores(model.eval(), batch), seeded_scores(plain.eval(), batch))
     assert not any(name.startswith("embedding") for name in model.state_dict())
+
+
+def test_preferdiff_t_has_preferdiffs_parameters_but_for_those_of_learned_embeddings() -> None:
+    text, ids = defaults(PreferDiffT), defaults(PreferDiff)
+    assert ids.keys() - text.keys() == {"size", "initialization"}
+    assert {name: text[name] for name in text.keys() & ids.keys()} == {
+        name: ids[name] for name in text.keys() & ids.keys()
+    }
 
 
 def test_preferdiff_t_decays_weights_as_adamw() -> None:
