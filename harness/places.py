@@ -46,6 +46,16 @@ def places(store: str | None = None) -> Places:
         results=Path(os.environ.get("DIFFBENCH_RESULTS") or checkout / "results").absolute(),
         search_spaces=Path(os.environ.get("DIFFBENCH_SEARCH_SPACES") or checkout / SEARCH_SPACES).absolute(),
         data=home / "data",
-        store=store or os.environ.get("DIFFBENCH_STORE") or str(home / "runs"),
+        store=_from_anywhere(store or os.environ.get("DIFFBENCH_STORE") or str(home / "runs")),
         tensorboard=home / "tensorboard",
     )
+
+
+def _from_anywhere(store: str) -> str:
+    """Return a store's location as processes that run in other folders, as Ray's do, have to name it."""
+    if "://" in store:
+        return store
+    try:
+        return str(Path(store).expanduser().absolute())
+    except RuntimeError:  # ~ of nobody, which the store reports
+        return store

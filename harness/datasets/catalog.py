@@ -321,12 +321,16 @@ def _outdated(dataset: Dataset | LargeDataset, prepared: PreparedDataset) -> str
 
 
 def _raw_folders(dataset: Dataset | LargeDataset, data_root: Path, raw: Path | None) -> Iterator[Path]:
-    """Yield the folders that may hold the raw files; only those that the caller names, if any."""
+    """Yield the folders that may hold the raw files; only those that the caller names, if any.
+
+    They are absolute, as Ray's tasks that read them run in other folders.
+    """
     if raw is not None:
+        raw = raw.absolute()
         yield from (raw, raw / dataset.folder, raw / PurePosixPath(dataset.folder).name)
         return
     if os.environ.get("DIFFBENCH_DATA"):
-        yield Path(os.environ["DIFFBENCH_DATA"]) / dataset.folder
+        yield Path(os.environ["DIFFBENCH_DATA"]).absolute() / dataset.folder
     yield data_root / "raw" / dataset.folder
 
 

@@ -3,11 +3,14 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from pydantic import TypeAdapter
 from ray._private.runtime_env.packaging import _get_excludes
 
 from harness.cluster import _remedy, _shipped
+from harness.errors import StoreError
 from harness.places import Places, places
+from harness.store import Store
 
 
 def test_a_worker_finds_the_search_spaces_in_the_checkout_that_came_with_the_run() -> None:
@@ -22,6 +25,29 @@ def test_a_worker_finds_the_search_spaces_in_the_checkout_that_came_with_the_run
 def test_search_spaces_of_another_place_are_there_on_every_node() -> None:
     driver = replace(places(), checkout=Path("/home/me/diffbench"), search_spaces=Path("/shared/search_spaces"))
     assert driver.in_worker() == driver
+
+
+@pytest.mark.parametrize("said_by", ["option", "variable"])
+def test_a_relative_store_is_the_same_for_processes_that_run_in_other_folders(
+    said_by: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DIFFBENCH_STORE", "runs" if said_by == "variable" else "")
+    driver = places("runs" if said_by == "option" else None)
+    sent = TypeAdapter(Places).validate_json(TypeAdapter(Places).dump_json(driver)).in_worker()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    Store(sent.store).check_writable()
+    assert sent.store == str(tmp_path / "runs")
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+def test_a_store_at_a_uri_or_in_a_home_is_taken_as_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    assert places("~/runs").store == "/home/me/runs"
+    assert places("s3://bucket/runs?region=eu-west-1").store == "s3://bucket/runs?region=eu-west-1"
+    with pytest.raises(StoreError, match=r"^store ~nobody-of-this-name/x: cannot be used"):
+        Store(places("~nobody-of-this-name/x").store)
 
 
 def test_what_is_shipped_is_the_program_wherever_results_go(tmp_path: Path, monkeypatch) -> None:

@@ -108,6 +108,19 @@ def test_raw_files_are_found_in_their_order(
     assert first_line() == f"reading {given}"
 
 
+@pytest.mark.parametrize("said_by", ["option", "variable"])
+def test_folders_of_raw_files_are_told_as_processes_that_run_elsewhere_find_them(
+    said_by: str, tmp_path: Path, tiny: Callable[..., Dataset], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny(counts_suffice=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DIFFBENCH_DATA", "given" if said_by == "variable" else "")
+    write_files(tmp_path / "given/tiny", SMALL_ML_1M)
+    said: list[str] = []
+    catalog.prepare("tiny", tmp_path / "own", Path("given") if said_by == "option" else None, said.append)
+    assert said[0] == f"reading {tmp_path / 'given/tiny'}"
+
+
 def test_a_dataset_is_downloaded_when_no_raw_file_is_there(tmp_path: Path, tiny: Callable[..., Dataset]) -> None:
     tiny(counts_suffice=True, download=lambda folder, say: write_files(folder, SMALL_ML_1M))
     assert catalog.status("tiny", tmp_path) == "can be downloaded"
