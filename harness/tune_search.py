@@ -7,6 +7,7 @@ takes anything into its pickle.
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +19,7 @@ from ray.tune.search import Searcher
 from harness.cluster import Capacity, Slots, streamed_cpus
 from harness.errors import StoreError
 from harness.places import Places
+from harness.record import TrialResult
 from harness.request import Job
 from harness.schedule import Schedule
 from harness.store import Store
@@ -30,6 +32,9 @@ TRIES = 3
 """How often a trial is begun whose process or node dies; what a trial raises is in its record, and not tried again."""
 
 KILLED = "the process that ran it was killed (out of memory, or from outside)"
+
+SEEN_WITHIN = 60.0
+"""Seconds after which a record that another node has written is there to see: NFS keeps what a folder lacks so long."""
 
 
 class ScheduleSearcher(Searcher):
@@ -100,16 +105,18 @@ class ScheduleSearcher(Searcher):
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Take the trial's record from the store; one whose process died is begun again, or gets its record here.
 
+        A record that is missing of a trial that came to its end is a problem of the store, and ends the sweep.
         Tune's own recovery is not enough: it gives a trial up at once whose process dies before it has started.
         """
         job = self._jobs.pop(trial_id, None)
         if job is None:
             return
-        self.problem = self.problem or str((result or {}).get("store_problem") or "")
+        reported = (result or {}).get("store_problem")  # a process that died has reported nothing
+        self.problem = self.problem or str(reported or "")
         if self.problem:
             return
         try:
-            record = self._store.record(job.spec.id)
+            record = self._store.record(job.spec.id) if reported is None else self._record_of_ended(job)
             if record is None:
                 self._tries[job.spec.id] += 1
                 if self._tries[job.spec.id] < TRIES:
@@ -120,6 +127,22 @@ class ScheduleSearcher(Searcher):
             self.problem = str(problem)
             return
         self._schedule.finish(record)
+
+    def _record_of_ended(self, job: Job) -> TrialResult:
+        """Return the record that a trial has left which came to its end, finished or failed.
+
+        Raises:
+            StoreError: it is not there: beginning the trial again, perhaps a long one, would lead nowhere else.
+        """
+        latest = time.monotonic() + SEEN_WITHIN
+        while (record := self._store.record(job.spec.id)) is None:
+            if time.monotonic() >= latest:
+                raise StoreError(
+                    f"trial {job.spec.id} ended, but its record is not in store {self._store.location} here;"
+                    " on a cluster all nodes must share it"
+                )
+            time.sleep(1.0)
+        return record
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing to save."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from ray.tune.search import Searcher
 
+from harness import tune_search
 from harness.cluster import Capacity, Slots
 from harness.specs import TrialSpec
 from harness.tune_search import KILLED, TRIAL_OF_WORKERS_CPUS, TRIES, ScheduleSearcher
@@ -48,6 +50,35 @@ def test_a_trial_reserves_the_threads_of_its_row(tmp_path: Path) -> None:
     assert [TrialSpec.model_validate_json(one["spec"]).threads for one in asked] == [1, 2]
     alone = ScheduleSearcher(small.schedule(), small.places, Slots(1, 4), Capacity(4, 0, 4, 0))
     assert json.loads(alone.suggest("first")["resources"])["cpu"] == 4
+
+
+def test_a_trial_that_ended_without_a_record_here_ends_the_sweep_and_is_neither_begun_again_nor_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tune_search, "SEEN_WITHIN", 0.0)
+    small = small_next_item(tmp_path, rows=[LAST], seeds=[0])
+    schedule = small.schedule()
+    searcher = ScheduleSearcher(schedule, small.places, Slots(2, 1), Capacity(2, 0, 2, 0))
+    spec = TrialSpec.model_validate_json(searcher.suggest("first")["spec"])
+    searcher.on_trial_complete("first", result={"store_problem": ""})
+    assert searcher.problem == (
+        f"trial {spec.id} ended, but its record is not in store {small.places.store} here;"
+        f" on a cluster all nodes must share it"
+    )
+    assert searcher.suggest("after") == Searcher.FINISHED
+    assert not schedule.finished
+    assert not small.store.ids()
+
+
+def test_a_record_of_another_node_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = small_next_item(tmp_path, rows=[LAST], seeds=[0])
+    schedule = small.schedule()
+    searcher = ScheduleSearcher(schedule, small.places, Slots(2, 1), Capacity(2, 0, 2, 0))
+    spec = TrialSpec.model_validate_json(searcher.suggest("first")["spec"])
+    monkeypatch.setattr(tune_search.time, "sleep", lambda seconds: small.store.write(made_result(spec), {}))
+    searcher.on_trial_complete("first", result={"store_problem": ""})
+    assert searcher.problem == ""
+    assert [result.status for _, result in schedule.finished.values()] == ["finished"]
 
 
 def test_a_streamed_trial_waits_for_the_gpus_that_another_ones_workers_hold(tmp_path: Path) -> None:
