@@ -44,6 +44,7 @@ SCHEMA = pa.schema(
         ("threads", pa.int64()),
         ("search_trials", pa.int64()),
         ("search_distinct", pa.int64()),
+        ("search_failed", pa.int64()),
         ("space_hash", pa.string()),
         ("environment", pa.string()),
         (
@@ -59,7 +60,7 @@ SCHEMA = pa.schema(
         ("reliability", pa.struct([(name, pa.list_(pa.float64())) for name in ("predicted", "observed", "rows")])),
     ]
 )
-ADDED_LATER = {"setup": "", "environment": "", "curve": None, "reliability": None}
+ADDED_LATER = {"setup": "", "search_failed": 0, "environment": "", "curve": None, "reliability": None}
 """Columns that older files lack, and what they hold there."""
 
 
@@ -70,10 +71,11 @@ class Measured:
     `metrics` are named as trials name them (`test/cold/auc`). `ranks` are the targets' 1-based ranks by test user,
     None where the task ranks nothing. `parameters` is JSON text; `setup` is the hash of these, of versions, threads and
     all else that the seeds of a row have in common, empty of trials from before it was kept. Of a tuned row,
-    `search_trials` is the size of its study, `search_distinct` how many different parameters it tried, `space_hash`
-    what it searched. Times are in seconds. `environment` says where a trial ran whose times are what it measures; it is
-    empty of all others. `curve` is how the validation metric went, `reliability` how true probabilities were on the
-    test rows, each of tables that show it alone.
+    `search_trials` is the size of its study, `search_distinct` how many different parameters it tried, `search_failed`
+    how many of the trials failed (0 of those from before it was kept), `space_hash` what it searched. Times are in
+    seconds. `environment` says where a trial ran whose times are what it measures; it is empty of all others. `curve`
+    is how the validation metric went, `reliability` how true probabilities were on the test rows, each of tables that
+    show it alone.
     """
 
     dataset: str
@@ -96,6 +98,7 @@ class Measured:
     threads: int = 1
     search_trials: int = 0
     search_distinct: int = 0
+    search_failed: int = 0
     space_hash: str = ""
     environment: str = ""
     curve: TrainingCurve | None = None

@@ -105,5 +105,4 @@ def _counts(line: Line, seeds: Iterable[int]) -> tuple[str, str, str, str]:
         search = f"{sum(asked.told for asked in line.study.asked)}/{line.study.budget}"
         if line.study.best is not None:
             best = f"{line.study.best.value:.4f}"
-    failed = sum(result.status == "failed" for result in line.results.values())
-    return search, best, f"{len(line.results)}/{len(list(seeds))}", str(failed)
+    return search, best, f"{len(line.results)}/{len(list(seeds))}", str(line.failed)

@@ -77,6 +77,12 @@ class Line:
         return self.start.selection if self.start is not None else "published"
 
     @property
+    def failed(self) -> int:
+        """How many of its trials have failed, those of its search among them."""
+        searched = self.study.failed if self.study is not None else 0
+        return searched + sum(result.status == "failed" for result in self.results.values())
+
+    @property
     def done(self) -> bool:
         """Whether nothing is left to do here."""
         if self.problem:

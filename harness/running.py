@@ -65,7 +65,7 @@ def run_table(
     problems = [f"{line.dataset.name}, {line.row.name}: {line.problem}" for line in schedule.lines if line.problem]
     for problem in problems:
         say(problem)
-    failed = sum(result.status == "failed" for line in schedule.lines for result in line.results.values())
+    failed = sum(line.failed for line in (*schedule.sources, *schedule.lines))
     return build(run.spec, run.folder, shown, here), failed + len(problems)
 
 

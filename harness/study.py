@@ -64,6 +64,11 @@ class Study:
         return len({asked.spec.id for asked in self.asked})
 
     @property
+    def failed(self) -> int:
+        """The number of trials told so far that have no value, as they failed."""
+        return sum(asked.told and asked.value is None for asked in self.asked)
+
+    @property
     def finished(self) -> bool:
         """Whether every trial of the budget has been told."""
         return len(self.asked) >= self.budget and all(asked.told for asked in self.asked)

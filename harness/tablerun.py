@@ -207,6 +207,7 @@ def _measured(line: Line, seed: int, result: TrialResult, schedule: Schedule, st
         measured,
         search_trials=study.budget,
         search_distinct=study.distinct,
+        search_failed=study.failed,
         space_hash=line.method.space_hash,
     )
 

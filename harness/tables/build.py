@@ -161,6 +161,7 @@ def _provenance(selection: str, group: Sequence[Measured]) -> Provenance:
         failures=tuple((trial.seed, trial.error) for trial in group if trial.status == "failed"),
         search_trials=max(trial.search_trials for trial in group),
         search_distinct=max(trial.search_distinct for trial in group),
+        search_failed=max(trial.search_failed for trial in group),
         space_hash=max(trial.space_hash for trial in group),
         setups=tuple(sorted({trial.setup for trial in group if trial.setup})),
         data_hashes=tuple(sorted({trial.data_hash for trial in group if trial.data_hash})),

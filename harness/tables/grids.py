@@ -116,7 +116,8 @@ def budget(run: Provenance) -> str:
         return "published parameters"
     if not run.search_trials:
         return "starts from tuned parameters"
-    return f"{run.search_trials} trials, {run.search_distinct} distinct, space {run.space_hash}"
+    failed = f", {run.search_failed} failed" if run.search_failed else ""
+    return f"{run.search_trials} trials, {run.search_distinct} distinct{failed}, space {run.space_hash}"
 
 
 def parameter_text(parameters: str) -> str:

@@ -92,6 +92,7 @@ class Provenance:
     failures: tuple[tuple[int, str], ...]
     search_trials: int
     search_distinct: int
+    search_failed: int
     space_hash: str
     setups: tuple[str, ...]
     data_hashes: tuple[str, ...]

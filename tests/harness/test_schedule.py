@@ -6,12 +6,16 @@ from typing import Any
 
 import pytest
 
+from harness.progress import _counts
 from harness.record import TrialResult
 from harness.request import Job, Line
+from harness.running import run_table
 from harness.schedule import Schedule
 from harness.specs import TrialSpec
+from harness.tablerun import Options
+from harness.tables import to_markdown
 from harness.trial import CHECKPOINT
-from tests.harness.small_table import SmallTable, made_result, play, small_next_item
+from tests.harness.small_table import TABLE, SmallTable, made_result, play, small_next_item
 
 CHAIN: list[dict[str, Any]] = [
     {"name": "First", "method": "last_item", "parameters": {"size": 2}},
@@ -241,6 +245,24 @@ def test_failed_search_trials_are_passed_over(one_row: SmallTable) -> None:
     schedule = one_row.schedule(overrides={"learning_rate": 0.5})
     play(schedule, one_row.store, fails)
     assert line_of(schedule, "Last").parameters == {"learning_rate": 0.5, "maximum_epochs": 2, "size": 8}
+
+
+@pytest.mark.parametrize("failed_repeats", [0, 1])
+def test_failed_search_trials_are_counted_in_the_exit_code_the_progress_and_the_table(
+    failed_repeats: int, one_row: SmallTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of three sizes two fail in the search."""
+    monkeypatch.setattr("harness.figures.write_figures", lambda table, folder: None)
+    one_row.add_method("last_item", "tests.doubles:LastItem", space={"size": {"choices": [2, 4, 8]}})
+    fails = failing(
+        lambda spec: spec.parameters.get("size", 4) != 8 if spec.purpose == "search" else spec.seed < failed_repeats
+    )
+    schedule = one_row.schedule()
+    play(schedule, one_row.store, fails)
+    assert _counts(line_of(schedule, "Last"), (0, 1, 2))[::3] == ("3/3", str(2 + failed_repeats))
+    table, failures = run_table(Options(TABLE), one_row.places, lambda line: None, address=None, cpus=None, serial=True)
+    assert failures == 2 + failed_repeats
+    assert "| 3 trials, 3 distinct, 2 failed, space " in to_markdown(table)
 
 
 def test_a_row_whose_search_fails_has_a_problem_and_so_has_what_starts_from_it(tmp_path: Path) -> None:

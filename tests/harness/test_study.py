@@ -218,6 +218,9 @@ def test_failed_trials_count_but_are_never_the_best() -> None:
     asked = finish(study, lambda spec: failed(spec) if next(seeds) % 2 == 0 else made_result(spec))
     assert len(asked) == 12
     assert [entry.value is None for entry in study.asked] == [True, False] * 6
+    assert study.failed == 6
+    study.asked[0].told = False
+    assert study.failed == 5, "what has not ended has not failed"
     assert study.best is not None
     assert study.best.value == max(entry.value for entry in study.asked if entry.value is not None)
 

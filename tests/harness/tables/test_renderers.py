@@ -87,6 +87,12 @@ def test_published_parameters_are_called_so():
     assert "ours, published parameters" in text
 
 
+def test_search_trials_that_failed_are_told():
+    trials = [trial("DeepFM", seed, 0.7, search_failed=15) for seed in range(2)]
+    text = to_markdown(build_table(cold_start_spec(), {}, trials))
+    assert "| DeepFM | rho=0.001 | 20 trials, 18 distinct, 15 failed, space feed | 2 of 10 |" in text
+
+
 @pytest.mark.parametrize("other", [{"parameters": '{"rho": 1}'}, {"setup": "version 2"}, {"data_hash": "1" * 16}])
 def test_seeds_that_differ_in_more_than_the_seed_are_called_out(other: dict[str, str]) -> None:
     trials = [trial("DeepFM", 0, 0.7, setup="version 1"), trial("DeepFM", 1, 0.7, **{"setup": "version 1"} | other)]
