@@ -190,10 +190,17 @@ class Store:
             # Who reads a local store must not take a file for damaged while it is being written, and who writes the
             # same file must not take this one away.
             written = f"{name}.{uuid.uuid4().hex[:8]}.partial" if self.local else name
-            with self._files.open_output_stream(f"{self._root}/{trial_id}/{written}", compression=None) as stream:
-                stream.write(content)
-            if self.local:
-                self._rename(trial_id, written, name)
+            path = f"{self._root}/{trial_id}/{written}"
+            try:
+                with self._files.open_output_stream(path, compression=None) as stream:
+                    stream.write(content)
+                if self.local:
+                    self._rename(trial_id, written, name)
+            except BaseException:  # an interruption, too: what is left of each attempt would fill the disk
+                if self.local:
+                    with contextlib.suppress(OSError):
+                        self._files.delete_file(path)
+                raise
 
     def _rename(self, trial_id: str, name: str, new_name: str) -> None:
         with self._reported(f"rename {trial_id}/{name}"):

@@ -236,6 +236,33 @@ def test_a_write_that_fails_leaves_nothing_of_the_trial(
     assert store.record(kept.id, with_files=True) == kept
 
 
+@pytest.mark.parametrize("failing", ["write", "rename"])
+def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before_and_takes_no_room(
+    failing: str, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.write_checkpoint("trial-code", "running.pt", b"before")
+    full = Flaky(store._files, "running.pt", errno.ENOSPC) if failing == "write" else NoRename(store._files)
+    monkeypatch.setattr(store, "_files", full)
+    for _ in range(3):
+        with pytest.raises(StoreError):
+            store.write_checkpoint("trial-code", "running.pt", b"2" * 1000)
+    assert [path.name for path in (tmp_path / "runs/.checkpoints/trial-code").iterdir()] == ["running.pt"]
+    assert store.checkpoint("trial-code", "running.pt") == b"before"
+
+
+class NoRename:
+    """A file system that renames nothing."""
+
+    def __init__(self, inner: fs.FileSystem) -> None:
+        self._inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def move(self, source: str, destination: str) -> None:
+        raise OSError(errno.EIO, "as the system says")
+
+
 def test_a_read_only_store_is_one_line(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     written = store.write(result(), {})
     monkeypatch.setattr(store, "_files", ReadOnly(store._files))
