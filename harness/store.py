@@ -195,6 +195,7 @@ class Store:
                 with self._files.open_output_stream(path, compression=None) as stream:
                     stream.write(content)
                 if self.local:
+                    _reach_the_disk(path)
                     self._rename(trial_id, written, name)
             except BaseException:  # an interruption, too: what is left of each attempt would fill the disk
                 if self.local:
@@ -224,6 +225,15 @@ def _lock(handle: int, name: str, *, wait: bool) -> None:
         raise StoreError(f"{name}: another run is at work on it ({holder}); wait for it, or stop it") from None
     os.ftruncate(handle, 0)
     os.pwrite(handle, f"process {os.getpid()} on {os.uname().nodename}".encode(), 0)
+
+
+def _reach_the_disk(path: str) -> None:
+    """Wait until a file is on the disk: renamed before, it may be empty or cut off after the machine's sudden end."""
+    handle = os.open(path, os.O_RDWR)  # some shared file systems flush nothing through a handle that only reads
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _reason(error: Exception) -> str:

@@ -8,6 +8,7 @@ import functools
 import gc
 import hashlib
 import io
+import logging
 import math
 import os
 import platform
@@ -163,12 +164,6 @@ def finish_trial(
     Raises:
         StoreError: the store cannot be read or written.
     """
-    name = f"{spec.id}-{code_hash()}"
-
-    def write(content: bytes) -> None:
-        with contextlib.suppress(StoreError):  # a trial that cannot be gone on from is still one
-            store.write_checkpoint(name, RUNNING, content)
-
     with store.claim(spec.id, wait=True):
         present = store.record(spec.id, with_files=True)
         if present is not None and not (keep_checkpoint and lacks_checkpoint(present, store)):
@@ -178,17 +173,32 @@ def finish_trial(
             start = load_checkpoint(spec.starts_from, store) if spec.starts_from else None
         except TrialError as error:
             return store.write(failed_record(spec, str(error)), {})
-        checkpoints = TrialCheckpoints(
-            write,
-            seconds=checkpoint_seconds(BETWEEN_CHECKPOINTS),
-            resumed=store.checkpoint(name, RUNNING),
-        )
+        checkpoints = _checkpoints(spec, store)
         result, files = run_trial(spec, dataset, catalog, start, checkpoints=checkpoints)
         if not keep_checkpoint:
             files.pop(CHECKPOINT, None)
         result = store.write(result, files)
         store.remove_checkpoints(spec.id)
         return result
+
+
+def _checkpoints(spec: TrialSpec, store: Store) -> TrialCheckpoints:
+    """Return the checkpoints of a trial in this process, which go on from what the store has.
+
+    What cannot be read, as after the machine's sudden end, is removed with a warning, and the trial begins anew.
+    """
+    name, seconds = f"{spec.id}-{code_hash()}", checkpoint_seconds(BETWEEN_CHECKPOINTS)
+
+    def write(content: bytes) -> None:
+        with contextlib.suppress(StoreError):  # a trial that cannot be gone on from is still one
+            store.write_checkpoint(name, RUNNING, content)
+
+    try:
+        return TrialCheckpoints(write, seconds=seconds, resumed=store.checkpoint(name, RUNNING))
+    except TrialError as error:
+        logging.getLogger(__name__).warning("trial %s: %s; it begins anew", spec.id, error)
+        store.remove_checkpoints(spec.id)
+        return TrialCheckpoints(write, seconds=seconds)
 
 
 def checkpoint_seconds(otherwise: float) -> float:

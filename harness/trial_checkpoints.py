@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.devices import CPU, moved
+from harness.errors import TrialError
 from harness.record import Curve
 from harness.seeding import random_state, set_random_state
 from harness.trial_clock import TrialClock
@@ -41,6 +42,9 @@ class TrialCheckpoints(Checkpoints):
         seconds: between two of them, about, if writing one is done in a twentieth of that; 0 is after every batch.
         resumed: the checkpoint of this worker to go on from, if there is one.
         shared: the first worker's, which alone holds what all workers have in common.
+
+    Raises:
+        TrialError: the checkpoint to go on from cannot be read.
     """
 
     def __init__(
@@ -155,5 +159,9 @@ class TrialCheckpoints(Checkpoints):
 def _loaded(content: bytes | None) -> dict[str, Any]:
     if content is None:
         return {}
-    loaded: dict[str, Any] = torch.load(io.BytesIO(content), weights_only=True)
+    try:
+        loaded: dict[str, Any] = torch.load(io.BytesIO(content), weights_only=True)
+    except Exception as error:  # an empty, a cut and a zeroed file each have an error of their own type
+        reason = " ".join(str(error).split())[:200]
+        raise TrialError(f"its checkpoint cannot be read ({type(error).__name__}: {reason})") from None
     return loaded

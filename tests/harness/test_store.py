@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -234,6 +235,17 @@ def test_a_write_that_fails_leaves_nothing_of_the_trial(
     assert "\n" not in str(caught.value)
     assert [path.name for path in (tmp_path / "runs").iterdir()] == [kept.id]
     assert store.record(kept.id, with_files=True) == kept
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed: list[tuple[int, bool]] = []
+    target = tmp_path / "runs/.checkpoints/trial-code/running.pt"
+    monkeypatch.setattr("os.fsync", lambda handle: flushed.append((os.fstat(handle).st_size, target.exists())))
+    store.write_checkpoint("trial-code", "running.pt", b"1" * 1000)
+    assert flushed == [(1000, False)]
+    assert target.stat().st_size == 1000
 
 
 @pytest.mark.parametrize("failing", ["write", "rename"])

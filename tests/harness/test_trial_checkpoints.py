@@ -21,7 +21,15 @@ from harness.specs import FeedKind, Parameters, TrialSpec
 from harness.store import Store
 from harness.stream_plan import ORDER_VERSION
 from harness.table_rows import Row
-from harness.trial import CHECKPOINT_SECONDS, ROWS_SEEN, RUNNING, checkpoint_seconds, finish_trial, run_trial
+from harness.trial import (
+    CHECKPOINT_SECONDS,
+    ROWS_SEEN,
+    RUNNING,
+    checkpoint_seconds,
+    code_hash,
+    finish_trial,
+    run_trial,
+)
 from harness.trial_checkpoints import TrialCheckpoints
 from tests.other_device import other_device
 
@@ -251,6 +259,37 @@ def test_a_trial_in_memory_goes_on_from_what_the_store_has(
     assert written == 6, "two epochs were left"
     assert (found.error, found.metrics) == ("", whole.metrics)
     assert not list((tmp_path / ".checkpoints").iterdir())
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "zeroed", "half zeroed"])
+def test_a_damaged_checkpoint_is_removed_and_the_trial_begins_anew(
+    damage: str,
+    sequences: PreparedDataset,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    spec = next_item_spec(sequences, "gru4rec", {"size": 8, "maximum_epochs": 2})
+    catalog, store = MethodCatalog(places().search_spaces), Store(tmp_path)
+    taken: list[bytes] = []
+    whole, _ = run_trial(spec, sequences, catalog, checkpoints=TrialCheckpoints(taken.append, seconds=0))
+    half = len(taken[0]) // 2
+    content = {
+        "empty": b"",
+        "cut": taken[0][:half],
+        "zeroed": bytes(len(taken[0])),
+        "half zeroed": taken[0][:half] + bytes(half),
+    }[damage]
+    store.write_checkpoint(f"{spec.id}-{code_hash()}", RUNNING, content)
+    removed: list[str] = []
+    monkeypatch.setattr(Store, "remove_checkpoints", lambda self, trial_id: removed.append(trial_id))
+    found = finish_trial(spec, sequences, catalog, store, keep_checkpoint=False)
+    assert (found.error, found.metrics) == ("", whole.metrics)
+    (warning,) = caplog.messages
+    assert warning.startswith(f"trial {spec.id}: its checkpoint cannot be read (")
+    assert warning.endswith("); it begins anew")
+    assert "\n" not in warning
+    assert removed == [spec.id, spec.id], "at once, and at its end"
 
 
 def test_a_checkpoint_of_other_code_is_left_alone_and_goes_with_the_trial(
