@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
+from harness.console import plain_console
 from harness.errors import DiffbenchError
 from harness.places import places
 from harness.quick_imports import quick_imports
@@ -68,7 +68,7 @@ def data_list() -> None:
     table = Table("dataset", "status", "what", box=None, pad_edge=False)
     for name in catalog.dataset_names():
         table.add_row(name, catalog.status(name, here.data), catalog.find(name).title)
-    Console().print(table)
+    plain_console().print(table)
 
 
 @data_app.command("prepare")
@@ -198,7 +198,7 @@ def plan(
         from harness.tablerun import Options
 
     options = Options(table, _joined(datasets), _joined(methods), _joined(seeds), published, tuple(set_ or ()))
-    Console().print(plan_table(options, places(store), _say, cpus=cpus))
+    plain_console().print(plan_table(options, places(store), _say, cpus=cpus))
 
 
 @app.command()
@@ -251,9 +251,9 @@ def _print(table: Table, format_: Format) -> None:
         render = {Format.md: tables.to_markdown, Format.csv: tables.to_csv, Format.latex: tables.to_latex}[format_]
         print(render(table), end="")
         return
-    console = Console()
+    console = plain_console()
     if not console.is_terminal:  # a file or a pipe has no width of its own
-        console = Console(width=WIDTH)
+        console = plain_console(width=WIDTH)
     console.print(tables.to_terminal(table))
 
 

@@ -6,10 +6,10 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table as TextTable
 
 from harness.cluster import connected, machine
+from harness.console import plain_console
 from harness.datasets import catalog as datasets
 from harness.errors import StoreError
 from harness.estimate import known_trials, left, wall_seconds
@@ -165,7 +165,7 @@ def _sweep(
 ) -> None:
     table = schedule.request.table
     known = known_trials(store)
-    console = Console(stderr=True)
+    console = plain_console(stderr=True)
     # On one machine, this process without Ray's beside it is as alone as a trial can be.
     if serial or (table.alone and not (address or os.environ.get("RAY_ADDRESS"))):
         with Progress(schedule, known, 1, console) as watch:

@@ -123,6 +123,22 @@ def test_plan_counts_and_estimates(shell: Shell) -> None:
     assert "about" in out
 
 
+def test_names_in_brackets_are_shown_as_they_are(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    odd = "Last [/b] [red] :100:"
+    small = small_next_item(
+        tmp_path, reference=odd, rows=[{"name": name, "method": "last_item"} for name in (odd, "B")]
+    )
+    shell = Shell(monkeypatch, capsys, small)
+    assert odd in shell("plan", TABLE, "--published")[1]
+    code, shown, progress = shell("run", TABLE, "--published", "--seeds", "0", "--serial")
+    assert code == 0
+    assert f"{odd} · seed 0: test/" in progress
+    assert f"Paired differences to {odd}" in shown
+    assert shell("show", TABLE)[1] == shown
+
+
 def test_an_option_that_stands_twice_means_both(shell: Shell) -> None:
     _, once, _ = shell("plan", TABLE, "--published", "--seeds", "0,1")
     _, twice, _ = shell("plan", TABLE, "--published", "--seeds", "0", "--seeds", "1")
