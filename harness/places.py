@@ -1,7 +1,8 @@
 """Where things are: the checkout with its tables and search spaces, and the folder for data and trials.
 
 `DIFFBENCH_HOME` (default: `.diffbench` in the checkout) holds prepared data and the store; `DIFFBENCH_STORE` puts the
-store elsewhere, for example at `s3://bucket/runs`; `DIFFBENCH_DATA` names a folder of raw files.
+store elsewhere, for example at `s3://bucket/runs`; `DIFFBENCH_DATA` names a folder of raw files, `DIFFBENCH_RESULTS` a
+copy of `results/` that takes the tables.
 """
 
 from __future__ import annotations

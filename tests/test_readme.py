@@ -113,5 +113,6 @@ def test_the_job_on_kubernetes_is_of_the_installed_ray_and_its_pods_share_a_volu
     for pod in (group["template"]["spec"] for group in groups):
         (container,) = pod["containers"]
         assert {mount["name"] for mount in container["volumeMounts"]} == {volume["name"] for volume in pod["volumes"]}
-        home = next(entry["value"] for entry in container["env"] if entry["name"] == "DIFFBENCH_HOME")
-        assert home.startswith(container["volumeMounts"][0]["mountPath"])
+        values = {entry["name"]: entry["value"] for entry in container["env"]}
+        for name in ("DIFFBENCH_HOME", "DIFFBENCH_RESULTS"):  # what is elsewhere ends with the pod
+            assert values[name].startswith(container["volumeMounts"][0]["mountPath"])
