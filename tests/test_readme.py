@@ -16,6 +16,7 @@ from harness import cli
 from harness.datasets import catalog
 from harness.options import chosen_rows, chosen_seeds
 from harness.table_specs import find_table
+from harness.tune_search import TRIES
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -96,6 +97,11 @@ def test_every_dataset_it_names_is_in_the_catalog() -> None:
     named = set(re.findall(r"`((?:ml|amazon)-[a-z0-9-]+)`", README)) - {"-leave-one-out"}
     assert named
     assert named <= set(catalog.dataset_names())
+
+
+def test_a_trial_is_begun_as_often_as_it_says() -> None:
+    number = {2: "twice", 3: "three times", 4: "four times"}[TRIES]
+    assert f"its running trials are begun again elsewhere, each begun {number} at most" in " ".join(README.split())
 
 
 def test_ray_takes_the_cluster_of_machines() -> None:
