@@ -27,7 +27,7 @@ from harness.table_specs import TableSpec, find_table
 from harness.tablerun import Options, TableRun, check_metrics, measured_trials, open_run, open_schedule
 from harness.tables import Table, build_table, read_published, to_markdown
 from harness.tables.counts import count
-from harness.trial import checkpoint_seconds
+from harness.trial import asked_seconds
 
 Say = Callable[[str], None]
 
@@ -54,7 +54,7 @@ def run_table(
         check_learned(run.spec, MethodCatalog(here.search_spaces))
     store = Store(here.store)
     store.check_writable()
-    checkpoint_seconds(0)  # refused here once, not by every trial
+    asked_seconds()  # refused here once, not by every trial
     with store.claim(f"table {options.table}", wait=False):
         schedule = open_schedule(run, here)
         if any(part.trials for part in left(schedule, ())):

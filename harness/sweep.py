@@ -127,10 +127,11 @@ def run_here(schedule: Schedule, places: Places, watch: Watch) -> None:
         watch(schedule)
 
 
-def _finish(job: Job, places: Places) -> Any:
+def _finish(job: Job, places: Places, seconds: float | None = None) -> Any:
     dataset = open_prepared(places.data / "prepared" / job.spec.dataset)
     catalog = MethodCatalog(places.search_spaces)
-    return finish_trial(job.spec, dataset, catalog, Store(places.store), keep_checkpoint=job.keep_checkpoint)
+    store = Store(places.store)
+    return finish_trial(job.spec, dataset, catalog, store, keep_checkpoint=job.keep_checkpoint, seconds=seconds)
 
 
 def _run_job(config: dict[str, str]) -> None:
@@ -139,15 +140,15 @@ def _run_job(config: dict[str, str]) -> None:
 
     job = Job(TrialSpec.model_validate_json(config["spec"]), config["keep_checkpoint"] == "yes", config["label"])
     places = TypeAdapter(Places).validate_json(config["places"]).in_worker()
-    problem = ""
+    seconds, problem = json.loads(config["checkpoint_seconds"]), ""
     try:
         try:
             if job.spec.feed == "stream":
                 from harness.train_workers import finish_in_workers
 
-                finish_in_workers(job, places)
+                finish_in_workers(job, places, seconds)
             else:
-                _finish(job, places)
+                _finish(job, places, seconds)
         except StoreError:
             raise
         except Exception as error:  # what goes wrong before the trial starts is recorded like what goes wrong in it

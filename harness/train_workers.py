@@ -38,6 +38,9 @@ from harness.trial_checkpoints import TrialCheckpoints
 WORKER_FAILURES = 20
 """So often a trial goes on after a worker's death; then it has failed."""
 
+BETWEEN_CHECKPOINTS = 30.0
+"""Seconds: a stream, which may lose a node, takes checkpoints more often than a trial in one process."""
+
 LEFT_FOR_READING = 0.05
 """CPUs that a worker does not ask for of those that it uses: the trial's own process and Ray Data's have to fit in."""
 
@@ -45,10 +48,11 @@ LEFT_FOR_READING = 0.05
 _TRAIN_ENVIRONMENT = {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2", "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "600"}
 
 
-def finish_in_workers(job: Job, places: Places) -> TrialResult:
+def finish_in_workers(job: Job, places: Places, seconds: float | None = None) -> TrialResult:
     """Run a streamed trial into the store unless it is finished there, holding its claim all the while.
 
-    Runs inside a process of Ray. A checkpoint that an interrupted run of the same trial and code left is gone on from.
+    Runs inside a process of Ray. A checkpoint that an interrupted run of the same trial and code left is gone on from;
+    `seconds` between two of them are what the run tells this process.
 
     Raises:
         StoreError: the store cannot be read or written.
@@ -64,12 +68,12 @@ def finish_in_workers(job: Job, places: Places) -> TrialResult:
                 load_checkpoint(spec.starts_from, store)
             except TrialError as error:
                 return store.write(failed_record(spec, str(error)), {})
-        problem = _train(job, places, store)
+        problem = _train(job, places, store, checkpoint_seconds(BETWEEN_CHECKPOINTS, seconds))
         found = store.record(spec.id)
         return found or store.write(failed_record(spec, problem or "its workers left no record"), {})
 
 
-def _train(job: Job, places: Places, store: Store) -> str:
+def _train(job: Job, places: Places, store: Store, seconds: float) -> str:
     """Run the workers until one of them has written the record; return why they could not, if so."""
     os.environ.update({key: os.environ.get(key, value) for key, value in _TRAIN_ENVIRONMENT.items()})
     with quick_imports():
@@ -86,7 +90,7 @@ def _train(job: Job, places: Places, store: Store) -> str:
             "spec": spec.model_dump_json(),
             "keep_checkpoint": job.keep_checkpoint,
             "places": TypeAdapter(Places).dump_json(places).decode(),
-            "seconds": checkpoint_seconds(30.0),
+            "seconds": seconds,
         },
         torch_config=TorchConfig(backend=_backend(spec.gpus)),
         scaling_config=ray.train.ScalingConfig(

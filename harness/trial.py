@@ -46,7 +46,7 @@ CHECKPOINT_SECONDS = "DIFFBENCH_CHECKPOINT_SECONDS"
 """The environment variable that says how many seconds lie between two checkpoints of a running trial."""
 
 BETWEEN_CHECKPOINTS = 300.0
-"""Without it; workers of a stream, which may lose a node, take theirs every 30 s."""
+"""Without it; workers of a stream take theirs more often."""
 
 ARRAYS = "arrays.npz"
 ROWS_SEEN = "train/rows_seen"
@@ -155,11 +155,18 @@ def run_trial(
 
 
 def finish_trial(
-    spec: TrialSpec, dataset: PreparedDataset, catalog: MethodCatalog, store: Store, *, keep_checkpoint: bool
+    spec: TrialSpec,
+    dataset: PreparedDataset,
+    catalog: MethodCatalog,
+    store: Store,
+    *,
+    keep_checkpoint: bool,
+    seconds: float | None = None,
 ) -> TrialResult:
     """Run a trial into the store unless it is finished there, holding its claim all the while.
 
-    A checkpoint that an interrupted run of the same trial and code left is gone on from.
+    A checkpoint that an interrupted run of the same trial and code left is gone on from; `seconds` between two of them
+    are what the run tells this process.
 
     Raises:
         StoreError: the store cannot be read or written.
@@ -173,7 +180,7 @@ def finish_trial(
             start = load_checkpoint(spec.starts_from, store) if spec.starts_from else None
         except TrialError as error:
             return store.write(failed_record(spec, str(error)), {})
-        checkpoints = _checkpoints(spec, store)
+        checkpoints = _checkpoints(spec, store, checkpoint_seconds(BETWEEN_CHECKPOINTS, seconds))
         result, files = run_trial(spec, dataset, catalog, start, checkpoints=checkpoints)
         if not keep_checkpoint:
             files.pop(CHECKPOINT, None)
@@ -182,12 +189,12 @@ def finish_trial(
         return result
 
 
-def _checkpoints(spec: TrialSpec, store: Store) -> TrialCheckpoints:
+def _checkpoints(spec: TrialSpec, store: Store, seconds: float) -> TrialCheckpoints:
     """Return the checkpoints of a trial in this process, which go on from what the store has.
 
     What cannot be read, as after the machine's sudden end, is removed with a warning, and the trial begins anew.
     """
-    name, seconds = f"{spec.id}-{code_hash()}", checkpoint_seconds(BETWEEN_CHECKPOINTS)
+    name = f"{spec.id}-{code_hash()}"
 
     def write(content: bytes) -> None:
         with contextlib.suppress(StoreError):  # a trial that cannot be gone on from is still one
@@ -201,15 +208,27 @@ def _checkpoints(spec: TrialSpec, store: Store) -> TrialCheckpoints:
         return TrialCheckpoints(write, seconds=seconds)
 
 
-def checkpoint_seconds(otherwise: float) -> float:
+def checkpoint_seconds(otherwise: float, told: float | None = None) -> float:
     """Return how many seconds lie between two checkpoints of a running trial.
+
+    They are what the run tells its processes on other machines, or what this process's environment asks for.
+
+    Raises:
+        InputError: the environment variable is no number of seconds.
+    """
+    asked = asked_seconds() if told is None else told
+    return otherwise if asked is None else asked
+
+
+def asked_seconds() -> float | None:
+    """Return the seconds between two checkpoints that this process's environment asks for, if it does.
 
     Raises:
         InputError: the environment variable is no number of seconds.
     """
     text = os.environ.get(CHECKPOINT_SECONDS, "")
     if not text:
-        return otherwise
+        return None
     try:
         seconds = float(text)
     except ValueError:

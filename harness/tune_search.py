@@ -23,7 +23,7 @@ from harness.record import TrialResult
 from harness.request import Job
 from harness.schedule import Schedule
 from harness.store import Store
-from harness.trial import failed_record
+from harness.trial import asked_seconds, failed_record
 
 TRIAL_OF_WORKERS_CPUS = 0.01
 """What the process of a trial takes that only waits for its workers."""
@@ -76,6 +76,7 @@ class ScheduleSearcher(Searcher):
             "keep_checkpoint": "yes" if job.keep_checkpoint else "no",
             "label": job.label,
             "places": TypeAdapter(Places).dump_json(self._places).decode(),
+            "checkpoint_seconds": json.dumps(asked_seconds()),  # a cluster's processes do not see this environment
             "resources": json.dumps(self._reserved(job)),
         }
 

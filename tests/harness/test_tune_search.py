@@ -10,7 +10,13 @@ from ray.tune.search import Searcher
 
 from harness import tune_search
 from harness.cluster import Capacity, Slots
+from harness.places import Places
+from harness.request import Job
 from harness.specs import TrialSpec
+from harness.store import Store
+from harness.sweep import _run_job
+from harness.trial import CHECKPOINT_SECONDS
+from harness.trial_checkpoints import TrialCheckpoints, Write
 from harness.tune_search import KILLED, TRIAL_OF_WORKERS_CPUS, TRIES, ScheduleSearcher
 from tests.harness.small_table import made_result, small_cold_start, small_next_item
 
@@ -50,6 +56,50 @@ def test_a_trial_reserves_the_threads_of_its_row(tmp_path: Path) -> None:
     assert [TrialSpec.model_validate_json(one["spec"]).threads for one in asked] == [1, 2]
     alone = ScheduleSearcher(small.schedule(), small.places, Slots(1, 4), Capacity(4, 0, 4, 0))
     assert json.loads(alone.suggest("first")["resources"])["cpu"] == 4
+
+
+@pytest.mark.parametrize(("asked", "seconds"), [("7", 7.0), ("", 300.0)])
+def test_processes_on_other_machines_take_checkpoints_as_often_as_the_run_was_asked_for(
+    asked: str, seconds: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[float] = []
+
+    class Noted(TrialCheckpoints):
+        def __init__(self, write: Write, *, seconds: float, resumed: bytes | None) -> None:
+            taken.append(seconds)
+            super().__init__(write, seconds=seconds, resumed=resumed)
+
+    small = small_next_item(tmp_path, rows=[LAST], seeds=[0])
+    monkeypatch.setenv(CHECKPOINT_SECONDS, asked)
+    config = ScheduleSearcher(small.schedule(), small.places, Slots(2, 1), Capacity(2, 0, 2, 0)).suggest("first")
+    monkeypatch.delenv(CHECKPOINT_SECONDS)
+    monkeypatch.setattr("harness.trial.TrialCheckpoints", Noted)
+    monkeypatch.setattr("ray.tune.report", lambda metrics: None)
+    _run_job(config)
+    assert taken == [seconds]
+    assert len(small.store.ids()) == 1
+
+
+def test_so_do_the_workers_of_streams(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [{"name": "Plain", "method": "plain", "parameters": {"backbone": "item_factors", "learning_rate": 0.1}}]
+    small = small_cold_start(tmp_path, rows=rows, seeds=[0], feed="stream")
+    taken: list[float] = []
+
+    def train(job: Job, places: Places, store: Store, seconds: float) -> str:
+        taken.append(seconds)
+        return "not in a test"
+
+    monkeypatch.setattr("harness.train_workers._train", train)
+    monkeypatch.setattr("ray.tune.report", lambda metrics: None)
+    for asked in ("7", ""):
+        monkeypatch.setenv(CHECKPOINT_SECONDS, asked)
+        searcher = ScheduleSearcher(small.schedule(), small.places, Slots(2, 1), Capacity(8, 0, 8, 0))
+        config = searcher.suggest("first")
+        monkeypatch.delenv(CHECKPOINT_SECONDS)
+        _run_job(config)
+        (trial_id,) = small.store.ids()
+        small.store.remove(trial_id)
+    assert taken == [7.0, 30.0]
 
 
 def test_a_trial_that_ended_without_a_record_here_ends_the_sweep_and_is_neither_begun_again_nor_failed(
