@@ -25,8 +25,8 @@ from harness.store import Store
 from harness.stream_plan import Share
 from harness.trial import (
     CHECKPOINT,
+    checkpoint_name,
     checkpoint_seconds,
-    code_hash,
     describe,
     failed_record,
     lacks_checkpoint,
@@ -81,7 +81,7 @@ def _train(job: Job, places: Places, store: Store, seconds: float) -> str:
         from ray.train.torch import TorchConfig, TorchTrainer
 
     logging.getLogger("ray.train").setLevel(logging.CRITICAL)
-    spec, name = job.spec, f"{job.spec.id}-{code_hash()}"
+    spec, name = job.spec, checkpoint_name(job.spec, MethodCatalog(places.search_spaces))
     resources = {"CPU": spec.threads - LEFT_FOR_READING} | ({"GPU": spec.gpus} if spec.gpus else {})
     failures: Any = ray.train.FailureConfig  # typed as its forerunner, which has fewer arguments
     trainer: Any = TorchTrainer(

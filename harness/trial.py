@@ -29,6 +29,7 @@ from harness.devices import computing_on, device_name, device_of, moved
 from harness.errors import DiffbenchError, InputError, StoreError, TrialError
 from harness.feeds import Feed
 from harness.methods import MethodCatalog, resolve
+from harness.own_code import own_code_hash
 from harness.record import Curve, Environment, TrialResult
 from harness.specs import TrialSpec
 from harness.store import Store
@@ -180,7 +181,8 @@ def finish_trial(
             start = load_checkpoint(spec.starts_from, store) if spec.starts_from else None
         except TrialError as error:
             return store.write(failed_record(spec, str(error)), {})
-        checkpoints = _checkpoints(spec, store, checkpoint_seconds(BETWEEN_CHECKPOINTS, seconds))
+        name = checkpoint_name(spec, catalog)
+        checkpoints = _checkpoints(spec, store, name, checkpoint_seconds(BETWEEN_CHECKPOINTS, seconds))
         result, files = run_trial(spec, dataset, catalog, start, checkpoints=checkpoints)
         if not keep_checkpoint:
             files.pop(CHECKPOINT, None)
@@ -189,12 +191,22 @@ def finish_trial(
         return result
 
 
-def _checkpoints(spec: TrialSpec, store: Store, seconds: float) -> TrialCheckpoints:
+def checkpoint_name(spec: TrialSpec, catalog: MethodCatalog) -> str:
+    """Return the name of a trial's checkpoints in the store: those of other code have another one.
+
+    Raises:
+        InputError: the method is not what the spec says.
+    """
+    resolved = resolve(load_task(spec.task), catalog.find(spec.method), spec.parameters, catalog, spec.starts_from)
+    own = own_code_hash(part.cls for part in (resolved.method, *resolved.components.values()))
+    return "-".join(filter(None, (spec.id, code_hash(), own)))
+
+
+def _checkpoints(spec: TrialSpec, store: Store, name: str, seconds: float) -> TrialCheckpoints:
     """Return the checkpoints of a trial in this process, which go on from what the store has.
 
     What cannot be read, as after the machine's sudden end, is removed with a warning, and the trial begins anew.
     """
-    name = f"{spec.id}-{code_hash()}"
 
     def write(content: bytes) -> None:
         with contextlib.suppress(StoreError):  # a trial that cannot be gone on from is still one
