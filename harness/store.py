@@ -106,8 +106,10 @@ class Store:
     @property
     def checkpoints(self) -> str:
         """Where workers leave the checkpoints of trials that run, as a path or URI."""
-        location = self.location if "://" in self.location else self._root
-        return f"{location.rstrip('/')}/{CHECKPOINTS}"
+        if "://" not in self.location:
+            return f"{self._root}/{CHECKPOINTS}"
+        folder, mark, options = self.location.partition("?")
+        return f"{folder.rstrip('/')}/{CHECKPOINTS}{mark}{options}"
 
     def checkpoint(self, name: str, file: str) -> bytes | None:
         """Return a file of a running trial's checkpoint, or None."""

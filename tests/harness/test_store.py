@@ -110,6 +110,29 @@ def test_a_location_that_is_a_file_is_one_line(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.parametrize(
+    ("location", "checkpoints"),
+    [
+        ("s3://bucket/runs?region=eu-west-1", "s3://bucket/runs/.checkpoints?region=eu-west-1"),
+        (
+            "s3://bucket/runs/?region=eu-west-1&scheme=http",
+            "s3://bucket/runs/.checkpoints?region=eu-west-1&scheme=http",
+        ),
+        ("fsspec+memory://here/runs", "fsspec+memory://here/runs/.checkpoints"),
+    ],
+)
+def test_workers_leave_checkpoints_in_the_stores_folder_whatever_options_its_uri_has(
+    location: str, checkpoints: str
+) -> None:
+    store = Store(location)
+    assert store.checkpoints == checkpoints
+    assert fs.FileSystem.from_uri(checkpoints)[1] == f"{store._root}/.checkpoints", "where the store removes them"
+
+
+def test_a_folder_may_have_a_question_mark_in_its_name(tmp_path: Path) -> None:
+    assert Store(tmp_path / "runs?").checkpoints == str(tmp_path / "runs?/.checkpoints")
+
+
 # Damage
 
 
