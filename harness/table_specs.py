@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from harness.errors import InputError, did_you_mean
+from harness.record import PLANTED
 from harness.specs import Search, Strict
 from harness.table_rows import MOST_THREADS, Axis, Point, Row, check_start, each_once
 from harness.yaml_files import load_yaml
@@ -110,6 +111,17 @@ class TableSpec(Strict):
         if self.figure is not None and self.figure not in _DRAWINGS[self.kind]:
             known = " or ".join(_DRAWINGS[self.kind])
             raise ValueError(f"figure: a table of kind {self.kind} is drawn as {known}, not {self.figure}")
+        return self
+
+    @model_validator(mode="after")
+    def _metrics_are_drawn(self) -> TableSpec:
+        if self.drawing != "rows":
+            return self
+        for metric in PLANTED:
+            if metric not in self.metrics:
+                raise ValueError(f"figure: rows are drawn from {' and '.join(PLANTED)}; add {metric} to the metrics")
+        if set(self.metrics) == set(PLANTED):
+            raise ValueError("figure: rows are drawn for metrics in which methods differ; add one to the metrics")
         return self
 
     @model_validator(mode="after")

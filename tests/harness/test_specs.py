@@ -199,6 +199,18 @@ def test_ranges_of_integers_and_of_floats() -> None:
         (CURVE | {"axis": AXIS | {"values": [1, 1]}}, "1 stands twice"),
         (CURVE | {"figure": "stages"}, "figure: a table of kind curve has none"),
         (
+            {"figure": "rows", "metrics": ["auc", "optimum_auc"]},
+            "figure: rows are drawn from training_rows and optimum_auc; add training_rows to the metrics",
+        ),
+        (
+            {"figure": "rows", "metrics": ["training_rows", "auc"]},
+            "figure: rows are drawn from training_rows and optimum_auc; add optimum_auc to the metrics",
+        ),
+        (
+            {"figure": "rows", "metrics": ["training_rows", "optimum_auc"]},
+            "figure: rows are drawn for metrics in which methods differ; add one to the metrics",
+        ),
+        (
             CURVE | {"rows": [{"name": "A"}, {"name": "B", "starts_from": "A", "fixed": True}]},
             "'A' stands at every value; make it fixed too",
         ),
