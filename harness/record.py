@@ -17,6 +17,11 @@ PLANTED = (TRAINING_ROWS, OPTIMUM_AUC)
 """Metrics of generated rows that are the data's, the same for every trial: how many rows there are to learn from, and
 the AUC of the true probabilities on the test rows."""
 
+INFERENCE = "inference_s"
+TEST_INFERENCE = f"test/{INFERENCE}"
+"""A curve of one point: the seconds that ranking the test split took. No metric of the record, as metrics are the same
+whenever a trial runs again."""
+
 
 class Frozen(BaseModel):
     """Unknown keys are errors, values do not change."""

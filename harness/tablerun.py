@@ -16,7 +16,7 @@ from harness.methods import MethodCatalog
 from harness.metrics.calibration import diagram_of
 from harness.options import chosen_names, chosen_rows, chosen_seeds, with_overrides
 from harness.places import Places
-from harness.record import TrialResult
+from harness.record import INFERENCE, TrialResult
 from harness.request import Line, Request
 from harness.schedule import Schedule
 from harness.specs import Selection
@@ -25,7 +25,7 @@ from harness.table_specs import TableSpec, find_table
 from harness.tables.counts import COUNTS
 from harness.tables.model import RELATIVE
 from harness.tasks import load_task
-from harness.training_curve import BEST, TIMES, training_curve, training_metrics
+from harness.training_curve import BEST, TIMES, inference_time, training_curve, training_metrics
 from harness.trial import load_arrays
 
 TEST_RANKS, TEST_RELIABILITY = "test/rank", "test/reliability"
@@ -177,6 +177,8 @@ def _measured(line: Line, seed: int, result: TrialResult, schedule: Schedule, st
     ranks, diagram = arrays.get(TEST_RANKS), arrays.get(TEST_RELIABILITY)
     table = schedule.request.table
     primary = load_task(table.task).primary
+    logged = _logged(result, table, primary)
+    timed = table.alone or (INFERENCE in table.metrics and bool(logged))
     measured = Measured(
         dataset=line.dataset.name,
         row=line.row.name,
@@ -187,7 +189,7 @@ def _measured(line: Line, seed: int, result: TrialResult, schedule: Schedule, st
         error=result.error,
         parameters=json.dumps(line.parameters, sort_keys=True),
         setup=result.spec.setup,
-        metrics=result.metrics | (training_metrics(result, primary) if table.kind in _TRAINING else {}),
+        metrics=result.metrics | logged,
         ranks=None if ranks is None else tuple(ranks.tolist()),
         data_hash=result.spec.dataset_hash,
         data_note=result.data_note,
@@ -196,7 +198,7 @@ def _measured(line: Line, seed: int, result: TrialResult, schedule: Schedule, st
         cpu_seconds=result.cpu_seconds,
         peak_memory_bytes=result.peak_memory_bytes,
         threads=result.spec.threads,
-        environment=_where(result) if table.alone else "",
+        environment=_where(result) if timed else "",
         curve=training_curve(result, primary) if table.kind == "convergence" else None,
         reliability=None if diagram is None or table.drawing != "reliability" else diagram_of(diagram),
     )
@@ -210,6 +212,13 @@ def _measured(line: Line, seed: int, result: TrialResult, schedule: Schedule, st
         search_failed=study.failed,
         space_hash=line.method.space_hash,
     )
+
+
+def _logged(result: TrialResult, table: TableSpec, primary: str) -> dict[str, float]:
+    """Return what a table shows of a trial that stands in its curves alone."""
+    if table.kind in _TRAINING:
+        return training_metrics(result, primary)
+    return inference_time(result) if INFERENCE in table.metrics else {}
 
 
 def _where(result: TrialResult) -> str:

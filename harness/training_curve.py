@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.record import Curve, TrialResult
+from harness.record import INFERENCE, TEST_INFERENCE, Curve, TrialResult
 
 LOSS = "train/loss"
-TIMES = ("epoch_s", "training_s", "inference_s")
+TIMES = ("epoch_s", "training_s", INFERENCE)
 """Seconds of an epoch's training, of all training with its validation, and of ranking the validation split once; an
 epoch's and a ranking's are medians."""
 BEST = ("best_validation", "best_epoch", "best_s")
@@ -62,9 +62,15 @@ def training_metrics(result: TrialResult, metric: str) -> dict[str, float]:
         measured |= {
             "epoch_s": float(np.median(_epoch_seconds(losses, validations))),
             "training_s": curve.seconds[-1],
-            "inference_s": float(np.median(_validation_seconds(losses, validations))),
+            INFERENCE: float(np.median(_validation_seconds(losses, validations))),
         }
     return {f"test/{name}": value for name, value in measured.items()}
+
+
+def inference_time(result: TrialResult) -> dict[str, float]:
+    """Return the seconds of ranking the test split as a metric of the trial; nothing of one that did not log them."""
+    curve = result.curves.get(TEST_INFERENCE)
+    return {} if curve is None else {TEST_INFERENCE: curve.values[-1]}
 
 
 def _epoch_seconds(losses: Curve, validations: Curve) -> list[float]:

@@ -17,6 +17,7 @@ from harness.figures.style import (
     PRINTED,
     bare,
     drawn_datasets,
+    drawn_metrics,
     empty,
     plainly_spaced,
     selections,
@@ -24,7 +25,7 @@ from harness.figures.style import (
     with_legend,
 )
 from harness.table_rows import Axis, Point
-from harness.tables.model import RELATIVE, SELECTIONS, Measurement, Table
+from harness.tables.model import SELECTIONS, Measurement, Table
 from harness.tables.wording import KINDS, metric_title
 
 PANEL_WIDTH, PANEL_HEIGHT = 3.4, 3.0
@@ -33,10 +34,10 @@ PANEL_WIDTH, PANEL_HEIGHT = 3.4, 3.0
 def plot_curve(table: Table, datasets: Sequence[str] | None = None) -> Figure:
     """Draw each row's mean along the axis with its 95 % interval, every seed, and the printed value where there is one.
 
-    One line of panels a dataset, one panel a metric (RelaImpr left out). Rows off the axis are level lines. Where a
+    One line of panels a dataset, one panel a metric (see `drawn_metrics`). Rows off the axis are level lines. Where a
     table compares with a line, the paired differences to it are drawn below, but of rows beyond the paper.
     """
-    metrics = [metric for metric in table.spec.metrics if not metric.endswith(RELATIVE)]
+    metrics = drawn_metrics(table)
     drawn, axis = drawn_datasets(table, datasets), table.spec.axis
     if not drawn or axis is None:
         return empty(table)

@@ -15,13 +15,15 @@ from harness.figures.style import (
     SELECTION_COLOURS,
     bare,
     drawn_datasets,
+    drawn_metrics,
     empty,
     plainly_spaced,
     selections,
     titled,
     with_legend,
 )
-from harness.tables.model import RELATIVE, SELECTIONS, Table
+from harness.record import INFERENCE
+from harness.tables.model import SELECTIONS, Table
 from harness.tables.wording import KINDS, metric_title
 
 PANEL_WIDTH, LINE_HEIGHT = 3.1, 0.34
@@ -30,10 +32,10 @@ PANEL_WIDTH, LINE_HEIGHT = 3.1, 0.34
 def plot_seeds(table: Table, datasets: Sequence[str] | None = None) -> Figure:
     """Draw every seed of the measured cells, their mean with its 95 % interval, and the printed value.
 
-    One line of panels a dataset, one panel a metric (RelaImpr left out: it is the AUC on another scale), one line a
-    method. Without `datasets`, all that have a measurement are drawn.
+    One line of panels a dataset, one panel a metric (see `drawn_metrics`), one line a method. Without `datasets`, all
+    that have a measurement are drawn. Seconds beside other metrics are on a logarithmic scale.
     """
-    metrics = [metric for metric in table.spec.metrics if not metric.endswith(RELATIVE)]
+    metrics = drawn_metrics(table)
     drawn = {name: measured_rows(table, name) for name in drawn_datasets(table, datasets)}
     if not drawn:
         return empty(table)
@@ -74,7 +76,10 @@ def _panel(panel: Any, table: Table, dataset: str, metric: str, rows: Sequence[s
     panel.set_ylim(len(rows) - 0.5, -0.5)
     panel.set_title(metric_title(metric), fontsize="medium")
     panel.margins(x=0.12)
-    plainly_spaced(panel, "x", table.spec)
+    if metric == INFERENCE and table.spec.kind != "timing":
+        panel.set_xscale("log")
+    else:
+        plainly_spaced(panel, "x", table.spec)
     bare(panel, "x")
 
 

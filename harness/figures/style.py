@@ -11,7 +11,7 @@ from typing import Any, Literal
 from matplotlib.figure import Figure
 
 from harness.table_specs import TableSpec
-from harness.tables.model import SELECTIONS, Table
+from harness.tables.model import RELATIVE, SELECTIONS, Table
 
 # Okabe & Ito's palette: told apart under every common kind of colour blindness.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
@@ -30,6 +30,15 @@ def drawn_datasets(table: Table, datasets: Sequence[str] | None) -> list[str]:
     """Return the datasets that have a measurement, of these or of all."""
     wanted = table.spec.datasets if datasets is None else datasets
     return [name for name in wanted if any(table.provenance.get((name, row.name)) for row in table.spec.rows)]
+
+
+def drawn_metrics(table: Table) -> list[str]:
+    """Return the metrics that have a panel: not RelaImpr, the AUC on another scale, nor what no trial measured."""
+    metrics = [metric for metric in table.spec.metrics if not metric.endswith(RELATIVE)]
+    measured = {
+        metric for (_, _, metric), cell in table.cells.items() if any(m.summary.n for m in cell.measured.values())
+    }
+    return [metric for metric in metrics if metric in measured] or metrics
 
 
 def selections(table: Table, dataset: str) -> list[str]:

@@ -74,7 +74,8 @@ def _data_notes(table: Table, dataset: str) -> list[str]:
         texts += [f"{name}, {run.selection}, seed {seed} failed: {error}" for seed, error in run.failures]
     texts += [f"Timed on: {where}." for where in _distinct(e for _, run in runs for e in run.environments)]
     if len(_distinct(code for _, run in runs for code in run.timed_codes)) > 1:
-        versions = ", ".join(f"{name} {' and '.join(code[:6] for code in run.timed_codes)}" for name, run in runs)
+        timed = [(name, run.timed_codes) for name, run in runs if run.timed_codes]
+        versions = ", ".join(f"{name} {' and '.join(code[:6] for code in codes)}" for name, codes in timed)
         texts.append(
             f"Timed with several versions of the program ({versions}); a run with a new --store times all with one."
         )

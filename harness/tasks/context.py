@@ -92,7 +92,7 @@ class Task(Protocol):
     """What is predicted and how it is judged.
 
     `version` is raised whenever its numbers would change; `primary` is the validation metric that a search maximizes,
-    `metrics` those that a table may ask for, without `test/`.
+    `metrics` those that a table may ask for, without `test/`; seconds among them are read from what a trial logs.
     """
 
     name: str

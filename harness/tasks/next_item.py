@@ -22,6 +22,7 @@ from harness.devices import moved, sequences_on
 from harness.errors import InputError
 from harness.feed import open_sequences
 from harness.metrics.ranking import ndcg_at, ranks, recall_at
+from harness.record import INFERENCE, TEST_INFERENCE
 from harness.seeding import derive_seed, torch_seeded
 from harness.tasks.context import Context, Outcome
 from trainables.base import NextItemModel, NextItemRanker, SequenceSource
@@ -79,7 +80,7 @@ class NextItem:
     name = "next_item"
     version = 1
     primary = "validation/recall@5"
-    metrics = tuple(f"{name}@{cutoff}" for cutoff in CUTOFFS for name in ("recall", "ndcg"))
+    metrics = (*(f"{name}@{cutoff}" for cutoff in CUTOFFS for name in ("recall", "ndcg")), INFERENCE)
     settings: type[BaseModel] = NextItemSettings
     base: type[Any] = NextItemRanker
 
@@ -90,7 +91,7 @@ class NextItem:
             Metrics `validation/…`, for a repeat `test/…`: recall and ndcg at 5 and 10; `epochs` and `best_epoch`
             when it trained. Array `test/rank`: int32, each test user's 1-based rank of the target. The checkpoint,
             when it trained, is the best epoch's state. The note tells the items' text and attributes, where the model
-            has them.
+            has them. A repeat logs the seconds of ranking the test split, after it ranked the validation split.
 
         Raises:
             InputError: the model trains from a trial that it starts from, and there is none.
@@ -104,7 +105,9 @@ class NextItem:
         metrics |= _metrics("validation", _ranks(context, ranker, "validation"))
         arrays: dict[str, NDArray[Any]] = {}
         if context.purpose == "repeat":
+            started = time.perf_counter()
             rank_N = _ranks(context, ranker, "test")
+            context.log(TEST_INFERENCE, time.perf_counter() - started, 0)
             metrics |= _metrics("test", rank_N)
             arrays["test/rank"] = rank_N.int().numpy()
         note = "; ".join(item_input.note for item_input in inputs.values())

@@ -23,7 +23,7 @@ from harness.store import Store
 from harness.table_specs import find_table
 from harness.tablerun import Options
 from harness.tables import to_markdown
-from harness.training_curve import TrainingCurve, training_curve, training_metrics
+from harness.training_curve import TrainingCurve, inference_time, training_curve, training_metrics
 from tests.harness.small_table import SEQUENCES, TABLE, SmallTable, small_next_item
 
 RECALL = "validation/recall@5"
@@ -89,6 +89,12 @@ def test_a_trial_that_only_evaluates_has_no_curve() -> None:
     assert training_metrics(result({}), RECALL) == {}
 
 
+def test_the_time_of_ranking_the_test_split_is_read_from_its_curve() -> None:
+    ranked = Curve(steps=[0], values=[1.25], seconds=[60.0])
+    assert inference_time(result({"test/inference_s": ranked})) == {"test/inference_s": 1.25}
+    assert inference_time(result({})) == {}  # of a trial from before it was logged
+
+
 def test_the_covariance_is_of_the_first_dimensions() -> None:
     embedding_ID = np.random.default_rng(0).standard_normal((300, 70)).astype(np.float32)
     found_KK = covariance(embedding_ID)
@@ -146,6 +152,28 @@ def test_a_timing_of_next_item_trials_is_drawn_over_its_last_metric(small: Small
     assert (panel.get_xlabel(), panel.get_xscale()) == ("seconds of training", "log")
     assert (small.places.results / TABLE / "scatter.svg").read_text() == svg(plot(table))
     assert "Times in seconds" in to_markdown(table)
+
+
+def test_cells_show_the_seconds_of_inference_and_where_they_were_taken(small: SmallTable) -> None:
+    records = run(small, metrics=["recall@5", "inference_s"])
+    store = Store(small.places.store)
+    for record in records:
+        kept = store.record(record.trial_id)
+        assert kept is not None
+        assert "test/inference_s" not in kept.metrics  # which are the same whenever the trial runs again
+        assert [record.metrics["test/inference_s"]] == kept.curves["test/inference_s"].values
+        assert 0 < record.metrics["test/inference_s"] < record.wall_seconds
+        assert "1 thread" in record.environment
+    text = to_markdown(open_table(TABLE, small.places))
+    assert "| method |  | Recall@5 | seconds of inference |" in text
+    assert "- Timed on: " in text
+    assert "trials that may run side by side" in text
+
+
+def test_a_table_that_asks_for_no_seconds_keeps_none(small: SmallTable) -> None:
+    for record in run(small, metrics=["recall@5"]):
+        assert "test/inference_s" not in record.metrics
+        assert record.environment == ""
 
 
 def test_a_projection_keeps_what_its_picture_shows(small: SmallTable) -> None:

@@ -66,7 +66,7 @@ def cold_start_table(**changes):
     return build_table(cold_start_spec(**changes), cold_start_published(), cold_start_trials(), {"ml-1m"})
 
 
-def next_item_spec():
+def next_item_spec(**changes):
     return TableSpec.model_validate(
         {
             "title": "Sequences",
@@ -79,6 +79,7 @@ def next_item_spec():
             "seeds": [0, 1],
             "rows": [{"name": "A", "method": "a"}, {"name": "B", "method": "b"}],
         }
+        | changes
     )
 
 

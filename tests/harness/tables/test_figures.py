@@ -43,6 +43,17 @@ def test_one_panel_a_metric():
     assert [panel.get_title() for panel in figure.axes] == ["Recall@5", "NDCG@5"]
 
 
+@pytest.mark.parametrize(("timed", "panels"), [(0, ["Recall@5"]), (1, ["Recall@5", "seconds of inference"])])
+def test_seconds_have_a_panel_once_a_trial_kept_them(timed, panels):
+    trials = next_item_trials()
+    for one in trials[:timed]:
+        one.metrics["test/inference_s"] = 2.0
+    table = build_table(next_item_spec(metrics=["recall@5", "inference_s"]), {}, trials)
+    figure = plot_seeds(table)
+    assert [panel.get_title() for panel in figure.axes] == panels
+    assert [panel.get_xscale() for panel in figure.axes] == ["linear", "log"][: len(panels)]
+
+
 def test_nothing_measured_is_said():
     figure = plot_seeds(build_table(cold_start_spec(), {}, []))
     assert isinstance(figure, Figure)

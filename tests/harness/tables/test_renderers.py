@@ -1,5 +1,6 @@
 import csv
 import io
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -12,6 +13,7 @@ from table_example import (
     trial,
 )
 
+from harness.figures import plot, svg
 from harness.statistics import summarize
 from harness.tables import PublishedCell, build_table, grids, to_csv, to_latex, to_markdown, to_terminal
 
@@ -200,6 +202,55 @@ def test_times_of_several_versions_of_the_program_are_told():
     assert "Timed with" not in to_markdown(build_table(cold_start_spec(), {}, [timed[0], timed[2]]))
     untimed = [trial(row, seed, 0.7, code_hash=code) for row, seed, code in codes]
     assert "Timed with" not in to_markdown(build_table(cold_start_spec(), {}, untimed))
+
+
+SECONDS = {"metrics": ["recall@5", "inference_s"]}
+PRINTED = {("beauty", "A", "inference_s"): PublishedCell(320.98, "on one GPU")}
+
+
+def timed(trials, seconds):
+    """Give the trials of these rows and seeds their seconds, as a run keeps them; leave others as older ones are."""
+    return [
+        replace(one, metrics=one.metrics | {"test/inference_s": seconds[one.row, one.seed]}, environment="here")
+        if (one.row, one.seed) in seconds
+        else one
+        for one in trials
+    ]
+
+
+def test_seconds_stand_beside_what_is_printed_without_a_verdict():
+    seconds = {("A", 0): 2.0, ("A", 1): 4.0, ("B", 0): 1.0, ("B", 1): 1.0}
+    table = build_table(next_item_spec(**SECONDS), PRINTED, timed(next_item_trials(), seconds))
+    text = to_markdown(table)
+    assert "| A | paper | – | 320.98<sup>1</sup> |" in text
+    # t(0.975, 1) = 12.706 times the standard error of 2 and 4, which is 1.
+    assert "| <u>3.00</u> ± 12.71 |" in text
+    assert "| **1.00** |" in text
+    assert "- <sup>1</sup> on one GPU\n" in text
+    assert "- Timed on: here.\n" in text
+    assert "| seconds of inference | A | ours, tuned | 2 seeds | +2.00 |" in text
+    assert table.cell("beauty", "A", "inference_s").measured["tuned"].agreement is None
+
+
+@pytest.mark.parametrize(("seconds", "ours"), [({}, "–"), ({("A", 1): 1.5}, "1.50")])
+def test_trials_that_kept_no_seconds_leave_the_cell_empty(seconds, ours):
+    table = build_table(next_item_spec(**SECONDS), PRINTED, timed(next_item_trials(), seconds))
+    text = to_markdown(table)
+    of_a, of_b = (line for line in text.split("###")[0].splitlines() if "ours, tuned" in line)
+    assert of_a.endswith(f" | {ours} |")
+    assert of_b.endswith(" | – |")
+    assert ("Timed on: here." in text) == bool(seconds)
+    assert "seconds of inference | A | ours" not in text  # nothing to compare with
+    for shown in (terminal(table), to_latex(table), to_csv(table)):
+        assert "nan" not in shown
+    svg(plot(table))
+
+
+def test_only_timed_rows_are_told_to_be_of_several_versions():
+    trials = timed(next_item_trials(), {("A", 0): 1.0, ("A", 1): 1.0})
+    codes = [replace(one, code_hash=str(number) * 8) for number, one in enumerate(trials)]
+    text = to_markdown(build_table(next_item_spec(**SECONDS), {}, codes))
+    assert "Timed with several versions of the program (A 000000 and 111111); a run" in text
 
 
 def test_the_same_table_renders_to_the_same_text():

@@ -64,6 +64,25 @@ def test_metrics_follow_from_the_ranks(dataset: PreparedDataset) -> None:
     assert outcome.metrics["test/ndcg@5"] == pytest.approx(np.mean(gains))
 
 
+def test_a_repeat_logs_the_seconds_of_ranking_its_test_split(
+    dataset: PreparedDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a clock that passes half a second at each call of `rank_scores`: 30 test users in batches of 8 are four."""
+    clock, logged = [0.0], list[tuple[str, float, int]]()
+
+    class Slow(Popularity):
+        def rank_scores(self, batch: SequenceBatch) -> Tensor:
+            clock[0] += 0.5
+            return super().rank_scores(batch)
+
+    monkeypatch.setattr(next_item.time, "perf_counter", lambda: clock[0])
+    run(dataset, Slow, log=lambda *point: logged.append(point), evaluation_batch_size=8)
+    assert logged == [("test/inference_s", 2.0, 0)]
+    logged.clear()
+    run(dataset, Slow, log=lambda *point: logged.append(point), purpose="search")
+    assert logged == []
+
+
 class Watched(SASRec):
     """Counts the training draws, and is evaluated with draws of its own."""
 
