@@ -15,8 +15,9 @@ from harness.places import places
 from harness.request import Request
 from harness.running import open_table
 from harness.schedule import Schedule
+from harness.specs import Selection
 from harness.store import Store
-from harness.table_specs import find_table
+from harness.table_specs import TableSpec, find_table
 from harness.tablerun import check_metrics
 from harness.tables import read_published, to_markdown
 
@@ -59,15 +60,39 @@ def test_every_row_can_be_scheduled_once_its_data_is_there(name: str) -> None:
     spec, _ = find_table(name, RESULTS)
     if spec.kind == "statistics":
         return
+    schedule = without_data(spec, "published")
+    assert [line.row.name for line in schedule.lines] == [row.name for row in spec.rows if row.method]
+    assert all(len(line.repeats) == 1 for line in schedule.lines)
+
+
+def without_data(spec: TableSpec, selection: Selection) -> Schedule:
+    """Return the schedule of a table's first dataset and seed, as if its data were there."""
     everywhere = {*spec.datasets, *(dataset for row in spec.rows for dataset in row.pretrained_on)}
     schema = Schema(name="", kind="sequences", version=1, hash="0" * 64, inputs=(), items=1, users=1, splits={})
     data = {name: PreparedDataset(Path(), schema.model_copy(update={"name": name})) for name in sorted(everywhere)}
     names = tuple(row.name for row in spec.rows)
     shown = {spec.datasets[0]: data[spec.datasets[0]]}
-    request = Request(spec, shown, names, spec.seeds[:1], "published", pretraining=data)
-    schedule = Schedule(request, MethodCatalog(places().search_spaces), Store("nowhere"))
-    assert [line.row.name for line in schedule.lines] == [row.name for row in spec.rows if row.method]
-    assert all(len(line.repeats) == 1 for line in schedule.lines)
+    request = Request(spec, shown, names, spec.seeds[:1], selection, pretraining=data)
+    return Schedule(request, MethodCatalog(places().search_spaces), Store("nowhere"))
+
+
+def test_dpo_is_searched_as_the_dreamrec_that_it_starts_from_is() -> None:
+    """Its β is the row's; a row is shown as tuned, so all else of Table 11 is to be."""
+    spec, _ = find_table("preferdiff/table20", RESULTS)
+    tuned = without_data(spec, "tuned")
+    searched = {
+        line.row.name: {name for name, value in tuned.typical(line).items() if value is None} for line in tuned.lines
+    }
+    aligned = [name for name in searched if "DPO" in name]
+    assert len(aligned) == 6
+    assert all(searched[name] == searched["DreamRec"] == {"learning_rate", "guidance"} for name in aligned)
+    for line in without_data(spec, "published").lines:
+        if "DPO" in line.row.name:
+            (trial,) = line.repeats.values()
+            own = {"beta": line.row.parameters["beta"], "objective": line.method.published[0].parameters["objective"]}
+            expected = own | {"learning_rate": 0.0001, "weight_decay": 0.0, "guidance": 2, "size": 256}
+            assert line.parameters == expected
+            assert expected.items() >= trial.parameters.items()
 
 
 @pytest.mark.parametrize("name", [name for name in TABLES if (RESULTS / name / "table.md").exists()])
