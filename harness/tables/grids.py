@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.statistics import Difference
-from harness.tables.layout import Block
+from harness.tables.layout import Block, Entry
 from harness.tables.model import Cell, Measurement, Provenance, Table
 from harness.tables.wording import KINDS, interval, metric_title, number, p_value, signed, value
+
+GridCell = str | tuple[Entry, ...]
+"""A text; or the parts of one, with spaces between them, where some have a footnote."""
 
 
 @dataclass(frozen=True)
 class Grid:
-    """A plain table of texts under a heading."""
+    """A plain table of texts under a heading; `note` is the number of the heading's footnote, 0 for none."""
 
     title: str
     header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
+    rows: tuple[tuple[GridCell, ...], ...]
+    note: int = 0
 
 
 def grids(table: Table, block: Block, *, every_cell: bool = True) -> list[Grid]:
@@ -26,25 +31,41 @@ def grids(table: Table, block: Block, *, every_cell: bool = True) -> list[Grid]:
         return []
     found: list[Grid] = []
     for dataset in block.datasets:
-        found += [order(table, dataset), *differences(table, dataset)]
+        found += [order(table, dataset, block.notes), *differences(table, dataset, block.notes)]
         found += [statistics(table, dataset)] if every_cell else []
         found.append(runs(table, dataset))
     return [grid for grid in found if grid.rows]
 
 
-def order(table: Table, dataset: str) -> Grid:
-    """Return whether the order that the paper claims holds, judged by paired intervals."""
+def order(table: Table, dataset: str, notes: Sequence[str] = ()) -> Grid:
+    """Return whether the order that the paper claims holds, judged by paired intervals.
+
+    A row whose mark is among the footnotes `notes` has its number.
+    """
     rows = []
     for claim in table.order:
         if claim.dataset == dataset:
             m, d = claim.metric, claim.difference
-            rest = "the rest" if claim.over_rest else claim.other
-            closest = claim.other if claim.over_rest else ""
+            beaten = ("> the rest",) if claim.over_rest else (">", claim.other)
+            closest = _marked(table, notes, claim.other) if claim.over_rest else ""
             figures = (_pairs(d), signed(m, d.mean), f"{signed(m, d.low)} … {signed(m, d.high)}")
-            stated = (metric_title(m), f"{claim.row} > {rest}", KINDS[claim.selection])
+            stated = (metric_title(m), _marked(table, notes, claim.row, *beaten), KINDS[claim.selection])
             rows.append((*stated, closest, *figures, claim.verdict))
     header = ("metric", "order", "parameters", "closest", "pairs", "difference", "95 % interval", "verdict")
     return Grid("Order: holds where the paired interval lies above 0, fails where below", header, tuple(rows))
+
+
+def _marked(table: Table, notes: Sequence[str], *parts: str) -> GridCell:
+    """Return names of rows, and what stands between them, each name with the number of its mark's footnote."""
+    entries = tuple(Entry(part, note=_note(table, notes, part)) for part in parts)
+    return entries if any(entry.note for entry in entries) else " ".join(parts)
+
+
+def _note(table: Table, notes: Sequence[str], name: str) -> int:
+    """Return the number of the footnote with a row's mark; 0 where there is none, or no row of this name."""
+    rows = (*table.spec.rows, *table.spec.written_rows)  # a reference may be a line of a curve
+    mark = next((row.mark for row in rows if row.name == name), "")
+    return notes.index(mark) + 1 if mark in notes else 0
 
 
 def _pairs(difference: Difference) -> str:
@@ -52,22 +73,24 @@ def _pairs(difference: Difference) -> str:
     return f"{difference.n} {pairs}"
 
 
-def differences(table: Table, dataset: str) -> list[Grid]:
-    """Return the paired differences to each reference row."""
-    return [_differences(table, dataset, reference) for reference in table.spec.references]
+def differences(table: Table, dataset: str, notes: Sequence[str] = ()) -> list[Grid]:
+    """Return the paired differences to each reference row, with the numbers of the rows' footnotes."""
+    return [_differences(table, dataset, reference, notes) for reference in table.spec.references]
 
 
-def _differences(table: Table, dataset: str, reference: str) -> Grid:
+def _differences(table: Table, dataset: str, reference: str, notes: Sequence[str]) -> Grid:
     rows = []
     for c in table.comparisons:
         if (c.dataset, c.reference) == (dataset, reference):
             d = c.difference
             interval = f"{signed(c.metric, d.low)} … {signed(c.metric, d.high)}"
             figures = (signed(c.metric, d.mean), interval, p_value(d.p_value), p_value(c.holm), number(d.effect, 2))
-            rows.append((metric_title(c.metric), c.row, KINDS[c.selection], _pairs(d), *figures))
+            row = _marked(table, notes, c.row)
+            rows.append((metric_title(c.metric), row, KINDS[c.selection], _pairs(d), *figures))
     header = ("metric", "row", "parameters", "pairs", "difference", "95 % interval", "p", "p (Holm)", "effect")
     at = f" at the same {table.spec.axis.parameter}" if table.spec.axis else ""
-    return Grid(f"Paired differences to {reference}{at}", header, tuple(rows))
+    title = f"Paired differences to {reference}{at}"
+    return Grid(title, header, tuple(rows), _note(table, notes, reference))
 
 
 def statistics(table: Table, dataset: str) -> Grid:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from harness.tables.grids import Grid, grids
+from harness.tables.grids import Grid, GridCell, grids
 from harness.tables.layout import BEYOND, Block, Entry, Line, blocks, data_notes
 from harness.tables.model import Table
 from harness.tables.wording import legend
@@ -19,7 +19,7 @@ def to_markdown(table: Table) -> str:
             parts += [f"### {BEYOND}", _main(block, block.beyond)]
         parts += _notes(block, table)
         for grid in grids(table, block):
-            parts += [f"### {grid.title}", _grid(grid)]
+            parts += [f"### {grid.title}{_reference(grid.note)}", _grid(grid)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -50,7 +50,11 @@ def _notes(block: Block, table: Table) -> list[str]:
 
 
 def _grid(grid: Grid) -> str:
-    return _pipes(grid.header, [[escaped(text) for text in row] for row in grid.rows], left=3)
+    return _pipes(grid.header, [[_cell(cell) for cell in row] for row in grid.rows], left=3)
+
+
+def _cell(cell: GridCell) -> str:
+    return escaped(cell) if isinstance(cell, str) else " ".join(_entry(entry) for entry in cell)
 
 
 def _pipes(header: Sequence[str], rows: Iterable[Sequence[str]], left: int) -> str:

@@ -9,7 +9,7 @@ from rich.padding import Padding
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from harness.tables.grids import Grid, grids
+from harness.tables.grids import Grid, GridCell, grids
 from harness.tables.layout import BEYOND, Block, Entry, Line, blocks, data_notes
 from harness.tables.model import Table
 from harness.tables.wording import legend
@@ -46,7 +46,7 @@ def _main(block: Block) -> RichTable:
 def _add(drawn: RichTable, lines: Iterable[Line]) -> None:
     for line in lines:
         style = "dim" if line.kind.startswith("paper") else ""
-        kind = Text(line.kind + (f" [{line.note}]" if line.note else ""))
+        kind = Text(line.kind + _reference(line.note))
         drawn.add_row(Text(line.row), kind, *(_entry(entry) for entry in line.entries), style=style)
 
 
@@ -54,15 +54,22 @@ def _entry(entry: Entry) -> Text:
     value, space, rest = entry.text.partition(" ± ")
     text = Text(value, style=STYLES[entry.place])
     text.append(f"{space}{rest}", style="not bold not underline")
-    if entry.note:
-        text.append(f" [{entry.note}]", style="not bold not underline")
+    text.append(_reference(entry.note), style="not bold not underline")
     return text
 
 
+def _reference(note: int) -> str:
+    return f" [{note}]" if note else ""
+
+
 def _grid(grid: Grid) -> RichTable:
-    drawn = RichTable(title=grid.title, title_justify="left")
+    drawn = RichTable(title=grid.title + _reference(grid.note), title_justify="left")
     for column, name in enumerate(grid.header):
         drawn.add_column(name, justify="left" if column < 3 else "right")
     for row in grid.rows:
-        drawn.add_row(*(Text(text) for text in row))
+        drawn.add_row(*(_cell(cell) for cell in row))
     return drawn
+
+
+def _cell(cell: GridCell) -> Text:
+    return Text(cell) if isinstance(cell, str) else Text(" ").join(_entry(entry) for entry in cell)

@@ -2,12 +2,14 @@
 
 import csv
 import io
+import re
 
 import numpy as np
 import pytest
+from rich.console import Console
 from table_example import BASE, STAGGER, cold_start_published, cold_start_spec, trial
 
-from harness.tables import PublishedCell, build_table, to_csv, to_latex, to_markdown
+from harness.tables import PublishedCell, build_table, to_csv, to_latex, to_markdown, to_terminal
 
 ROWS = [
     {"name": "DeepFM", "method": "a"},
@@ -190,3 +192,47 @@ def test_where_less_is_better_the_paper_claims_the_lower_value() -> None:
         values = {"First": PublishedCell(0.4), "Second": PublishedCell(second)}
         published = {("ml-1m", row, "cold/log_loss"): cell for row, cell in values.items()}
         assert len(build_table(spec(metrics=["cold/log_loss"]), published, records).order) == claimed
+
+
+MARKED = [row | {"mark": f"{row['name']} is small"} if row["name"] in ("First", "Third") else row for row in ROWS]
+
+
+def test_marks_go_with_the_rows_to_the_order_and_the_differences():
+    """As in the grid above them: a claim that fails may be one of a row that is not run as the paper runs it."""
+    table = build_table(spec(rows=MARKED), {}, trials())
+    text = to_markdown(table)
+    notes = dict(re.findall(r"- <sup>(\d)</sup> (\w+) is small", text))
+    first, third = (f"{name}<sup>{note}</sup>" for note, name in sorted(notes.items(), key=lambda pair: pair[1]))
+    assert f"| cold AUC | {first} > Second | ours, tuned |  | 10 seeds |" in text
+    assert f"| cold AUC | {first} > the rest | ours, tuned | {third} | 10 seeds |" in text
+    assert f"| cold AUC | Second > the rest | ours, tuned | {third} | 10 seeds |" in text
+    assert f"### Paired differences to {first}\n" in text
+    assert f"| cold AUC | {third} | ours, tuned | 10 seeds |" in text
+    assert "### Paired differences to Second\n" in text
+    assert "| cold AUC | DeepFM | ours, tuned | 10 seeds |" in text
+
+
+def test_the_terminal_shows_the_marks_too():
+    console = Console(width=250, record=True, file=io.StringIO())
+    console.print(to_terminal(build_table(spec(rows=MARKED), {}, trials())))
+    text = console.export_text()
+    (first,) = re.findall(r"\[(\d)\] First is small", text)
+    (third,) = re.findall(r"\[(\d)\] Third is small", text)
+    assert first != third
+    assert re.search(rf"│ First \[{first}\] > Second +│", text)
+    assert re.search(rf"│ First \[{first}\] > the rest +│ ours, tuned +│ +Third \[{third}\] │", text)
+    assert f"Paired differences to First [{first}]" in text
+
+
+def test_a_line_of_a_curve_that_others_are_compared_with_shows_its_mark():
+    rows = [{"name": "Base", "method": "a", "mark": "half"}, {"name": "Own", "method": "b"}]
+    axis = {"parameter": "share", "values": [1, 2]}
+    changes = {"kind": "curve", "axis": axis, "baseline": [], "order": [], "reference": "Base", "rows": rows}
+    records = [
+        trial(f"{row} at share = {value}", seed, 0.7 + 0.01 * seed)
+        for row in ("Base", "Own")
+        for value in (1, 2)
+        for seed in range(3)
+    ]
+    text = to_markdown(build_table(spec(**changes), {}, records))
+    assert "### Paired differences to Base at the same share<sup>1</sup>\n" in text
