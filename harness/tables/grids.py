@@ -100,6 +100,8 @@ def statistics(table: Table, dataset: str) -> Grid:
         for metric in table.spec.metrics:
             cell = table.cell(dataset, row.name, metric)
             for selection, measurement in cell.measured.items():
+                if not measurement.summary.n and not measurement.summary.failed:
+                    continue  # its trials have no such metric
                 verdict = table.verdict(dataset, row.name, metric, selection)
                 rows.append(
                     (row.name, metric_title(metric), KINDS[selection], *_figures(metric, cell, measurement), verdict)

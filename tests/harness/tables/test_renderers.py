@@ -241,6 +241,8 @@ def test_trials_that_kept_no_seconds_leave_the_cell_empty(seconds, ours):
     assert of_b.endswith(" | – |")
     assert ("Timed on: here." in text) == bool(seconds)
     assert "seconds of inference | A | ours" not in text  # nothing to compare with
+    assert ("| A | seconds of inference | ours, tuned | 1 | 0 | 1.50 |" in text) == bool(seconds)
+    assert "| B | seconds of inference |" not in text
     for shown in (terminal(table), to_latex(table), to_csv(table)):
         assert "nan" not in shown
     svg(plot(table))
