@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from trainables.next_item import dropout, last_position_attention
 from trainables.next_item.transformer import TransformerEncoder
 
 
@@ -40,6 +41,38 @@ def test_forms_agree_in_training_without_dropout() -> None:
     torch.testing.assert_close(
         encoder(embedded_BLD, length_B), last_of_all(encoder, embedded_BLD, length_B), atol=1e-5, rtol=1e-5
     )
+
+
+class GivenMasks:
+    """Stands for `kept_elements`: keeps what it was told to, one mask a call, in place of what would be drawn."""
+
+    def __init__(self, *masks: Tensor) -> None:
+        self.left = list(masks)
+
+    def __call__(self, x: Tensor, rate: float) -> tuple[Tensor, float]:
+        return self.left.pop(0).expand_as(x).clone(), 1 / (1 - rate)
+
+
+def test_forms_agree_in_training_with_the_same_elements_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of embeddings, attention weights (B, H, L) and feed-forward, in this order."""
+    encoder, length_B = make().double().train(), torch.tensor([1, 3, 5, 2])
+    encoder.dropout = 0.4
+    embedded_BLD, direction_BD = torch.randn(4, 5, 8).double().requires_grad_(), torch.randn(4, 8).double()
+    embedded, weights, changed = (torch.rand(shape) > 0.4 for shape in ((4, 5, 8), (4, 2, 5), (4, 8)))
+    gradients = []
+    for form, masks in (
+        (encoder.last_position, GivenMasks(embedded, weights, changed)),
+        # The same for all queries, of which the last one counts, and at all positions.
+        (lambda *given: last_of_all(encoder, *given), GivenMasks(embedded, weights[:, :, None], changed[:, None])),
+    ):
+        for module in (dropout, last_position_attention):
+            monkeypatch.setattr(module, "kept_elements", masks)
+        state_BD = form(embedded_BLD, length_B)
+        inputs = [embedded_BLD, *encoder.parameters()]
+        gradients.append([state_BD, *torch.autograd.grad((state_BD * direction_BD).sum(), inputs)])
+        assert not masks.left, "all three places have a dropout"
+    for last, full in zip(*gradients, strict=True):
+        torch.testing.assert_close(last, full)
 
 
 def layer_norm(x: list[float], scale: list[float], shift: list[float]) -> list[float]:
