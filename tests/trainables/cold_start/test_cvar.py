@@ -122,6 +122,30 @@ def test_fitting_uses_each_batch_ten_times_and_leaves_the_backbone_alone() -> No
     assert {name.split(".")[0] for name in changed} == {"side", "encode_side", "encode_embedding", "decode"}
 
 
+def test_each_batch_trains_the_generator_twice_at_its_own_rate() -> None:
+    """Three batches, each used twice, with torch's Adam; losses row by row."""
+    given: dict[str, Any] = {"latent_noise": 0.0, "backbone_mode": "evaluation", "repetitions": 2}
+    method, twin = (cvar(generator_learning_rate=0.02, learning_rate=0.5, **given) for _ in range(2))
+    rows, start = small_rows(48), twin.decode.weight.detach().clone()
+    twin.backbone.eval()
+    trained = [
+        p for module in (twin.side, twin.encode_side, twin.encode_embedding, twin.decode) for p in module.parameters()
+    ]
+    optimizer = torch.optim.Adam(trained, lr=0.02, weight_decay=1e-6)
+    for batch in rows.batches(16, shuffle_seed=5):
+        for _ in range(2):
+            logits_B, error_B, distance_B = rows_by_hand(twin, batch)
+            ctr_loss = F.binary_cross_entropy_with_logits(logits_B, batch.label_B)
+            optimizer.zero_grad()
+            (ctr_loss + error_B.mean() + 1e-4 * distance_B.sum()).backward()
+            optimizer.step()
+    method.fit(rows, seed=5)
+    assert float((twin.decode.weight.detach() - start).abs().max()) > 0.05
+    expected = dict(twin.named_parameters())
+    for name, found in method.named_parameters():
+        torch.testing.assert_close(found, expected[name], rtol=1e-3, atol=1e-4)
+
+
 def test_adapting_rewrites_every_new_item() -> None:
     method, new_item_M = cvar(latent_noise=0.0, adapt_learning_rate=1e-9), torch.arange(8, 12)
     before = method.backbone.item_embedding.detach().clone()

@@ -129,6 +129,25 @@ def test_epochs_take_neighbouring_quarters_in_turn(monkeypatch: pytest.MonkeyPat
     assert [round(4 * mean - 0.5) for _, mean in means] == [1, 2, 3, 0, 1]
 
 
+def test_the_generator_trains_at_its_own_rate() -> None:
+    """One step of torch's Adam for each batch, in stored order, of the losses that the closed form gives."""
+    rates: dict[str, Any] = {"generator_learning_rate": 0.02, "learning_rate": 0.5}
+    method, twin = meta(**rates), meta(**rates)
+    start = twin.generator[0].weight.detach().clone()
+    optimizer = torch.optim.Adam(twin.generator.parameters(), lr=0.02, weight_decay=1e-6)
+    cold, warm, _, _ = quarters()
+    batches = list(zip(cold.batches(16), warm.batches(16), strict=True))
+    assert len(batches) > 1
+    for batch, other in batches:
+        optimizer.zero_grad()
+        torch.stack(list(twin._losses(side_of(twin), batch, other).values())).sum().backward()
+        optimizer.step()
+    method.fit(rows_of(HOT, 160), seed=0)
+    assert float((twin.generator[0].weight.detach() - start).abs().max()) > 0.02
+    for found, expected in zip(method.generator.parameters(), twin.generator.parameters(), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
+
+
 def test_the_released_start_is_torch_s_and_the_default_is_small() -> None:
     torch.manual_seed(0)
     DotProduct()

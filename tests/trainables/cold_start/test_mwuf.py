@@ -65,15 +65,15 @@ def test_the_release_swaps_users_and_items() -> None:
 
 def test_each_batch_trains_the_table_then_the_networks() -> None:
     """Two optimizers beside each other, written out; the networks see the table after its step."""
-    method, rows = mwuf(backbone_mode="evaluation"), small_rows(48, items=(0, 8))
-    twin = mwuf(backbone_mode="evaluation")
+    given: dict[str, Any] = {"backbone_mode": "evaluation", "generator_learning_rate": 3e-3, "learning_rate": 0.5}
+    method, twin, rows = mwuf(**given), mwuf(**given), small_rows(48, items=(0, 8))
     twin._start(rows)
     twin.backbone.eval()
     side_IS = described(twin.backbone, twin.side, rows.items, torch.arange(12))
     users_ID = twin.get_buffer("users_ID")
     networks = [*twin.scale.parameters(), *twin.shift.parameters()]
-    table = torch.optim.Adam([twin.cold_ID], lr=1e-3)
-    meta = torch.optim.Adam(networks, lr=1e-3, weight_decay=1e-6)
+    table = torch.optim.Adam([twin.cold_ID], lr=3e-3)
+    meta = torch.optim.Adam(networks, lr=3e-3, weight_decay=1e-6)
     for batch in rows.batches(16, shuffle_seed=5):
         item_B = batch.columns["item_id"].long()
         values = twin.backbone.embed(batch)
