@@ -95,7 +95,7 @@ def test_dropout_is_drawn_anew_at_every_step() -> None:
     for scale in (draws.unet_scale_PMD, draws.h_scale_MD):
         assert scale.unique().tolist() == [0.0, 2.0]
         assert float(scale.mean()) == pytest.approx(1, abs=0.05)
-    assert (int(draws.t_M.min()), int(draws.t_M.max())) >= (1, 90) and int(draws.t_M.max()) <= 100
+    assert 1 <= int(draws.t_M.min()) <= 10 and 90 <= int(draws.t_M.max()) <= 100
 
 
 def test_fitting_leaves_the_backbone_alone_but_for_its_running_statistics() -> None:
