@@ -227,12 +227,28 @@ def test_a_batch_of_one_has_no_negatives() -> None:
     assert math.isfinite(loss.item())
 
 
-def test_negatives_receive_gradients() -> None:
-    model, batch = make(), random_batch(ROWS)
+@pytest.mark.parametrize("negatives", ["centroid", "each"])
+def test_targets_receive_gradients_as_positives_and_as_negatives(negatives: str) -> None:
+    """The gradient of each target's embedding, which is a negative of all other rows, against central differences."""
+    model, batch = make(negatives=negatives, balance=0.1).double(), random_batch(ROWS)
+    table_ID = model.embedding.weight
+
+    def loss_at(item: int, shift_D: Tensor) -> Tensor:
+        torch.manual_seed(7)
+        with torch.no_grad():
+            table_ID[item] += shift_D
+            loss = model.loss(batch)
+            table_ID[item] -= shift_D
+        return loss
+
+    torch.manual_seed(7)
     model.loss(batch).backward()
-    gradient_ID = model.embedding.weight.grad
+    gradient_ID = table_ID.grad
     assert gradient_ID is not None
-    assert bool(gradient_ID[batch.target_B.long() - 1].any(dim=1).all())
+    for item in (batch.target_B.long() - 1).tolist():
+        step_D = 1e-5 * torch.randn(8).double()
+        gain = (loss_at(item, step_D) - loss_at(item, -step_D)) / 2
+        torch.testing.assert_close(torch.dot(gradient_ID[item], step_D), gain, rtol=1e-4, atol=0.0)
 
 
 def test_the_released_program_has_no_loss_over_each_negative() -> None:
