@@ -78,12 +78,13 @@ def test_two_bins_are_enough() -> None:
 
 def test_without_the_label_the_logits_layer_is_not_trained() -> None:
     torch.manual_seed(0)
-    start = DeepFM(FIELDS).mlp[-2].weight.clone()
+    backbone = DeepFM(FIELDS)
+    start, start_item = backbone.mlp[-2].weight.clone(), backbone.embeddings.item_ID.clone()
     with_label = backbone_state(pretrained(weight_decay=0.0).checkpoint())
     without = backbone_state(pretrained(weight_decay=0.0, label=False).checkpoint())
     output = next(name for name, value in without.items() if torch.equal(value, start))
     assert not torch.equal(with_label[output], start)
-    assert not torch.equal(without["embeddings.item_ID"], DeepFM(FIELDS).embeddings.item_ID)
+    assert not torch.equal(without["embeddings.item_ID"], start_item)
 
 
 def test_the_checkpoint_has_the_backbone_once_and_gives_back_the_method() -> None:
