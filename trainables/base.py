@@ -22,6 +22,7 @@ PositiveFloat = Annotated[float, Gt(0)]
 NonNegativeFloat = Annotated[float, Ge(0)]
 PositiveInt = Annotated[int, Gt(0)]
 NonNegativeInt = Annotated[int, Ge(0)]
+BatchSize = Annotated[int, Ge(2)]  # where a batch of a single row is left out, nothing would train
 Probability = Annotated[float, Interval(ge=0, le=1)]
 DropoutRate = Annotated[float, Ge(0), Lt(1)]
 

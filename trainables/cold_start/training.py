@@ -14,6 +14,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from trainables.base import (
+    BatchSize,
     ColdStartMethod,
     CtrBatch,
     CtrModel,
@@ -64,7 +65,8 @@ class TrainedColdStartMethod(ColdStartMethod, ABC):
         learning_rate: of the pretraining.
         weight_decay: of every optimizer.
         epochs: passes over the base rows.
-        batch_size: rows of a batch; a last batch of a single row is left out, BatchNorm having no variance of it.
+        batch_size: rows of a batch, two at least; a last batch of a single row is left out, BatchNorm having no
+            variance of it.
         adapt_learning_rate: of the item-ID embeddings on a warm block.
         adapt_epochs: passes over a warm block.
         embedding_updates: `all_rows` as above; or `touched_rows`, for tables of millions of rows: a step updates the
@@ -78,7 +80,7 @@ class TrainedColdStartMethod(ColdStartMethod, ABC):
         learning_rate: PositiveFloat = 1e-3,
         weight_decay: NonNegativeFloat = 1e-6,
         epochs: PositiveInt = 1,
-        batch_size: PositiveInt = 2048,
+        batch_size: BatchSize = 2048,
         adapt_learning_rate: PositiveFloat = 1e-3,
         adapt_epochs: PositiveInt = 1,
         embedding_updates: EmbeddingUpdates = "all_rows",

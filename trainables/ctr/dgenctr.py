@@ -14,6 +14,7 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from trainables.base import (
+    BatchSize,
     ColdStartMethod,
     CtrMethod,
     Log,
@@ -70,7 +71,7 @@ class DGenCTRPretraining(CtrMethod):
         weighting: of the times: `equal`, or as in the likelihood's `bound`.
         learning_rate: of Adam.
         weight_decay: an L2 gradient on every parameter.
-        batch_size: rows of a batch.
+        batch_size: rows of a batch, two at least.
         epochs: passes over the rows.
     """
 
@@ -93,7 +94,7 @@ class DGenCTRPretraining(CtrMethod):
         weighting: Weighting = "equal",
         learning_rate: PositiveFloat = 1e-3,
         weight_decay: NonNegativeFloat = 1e-6,
-        batch_size: PositiveInt = 2048,
+        batch_size: BatchSize = 2048,
         epochs: PositiveInt = 5,
     ) -> None:
         super().__init__(backbone)
@@ -151,7 +152,7 @@ class DGenCTR(Supervised):
         transfer: what is taken over: `all` parameters, the `embeddings` or the `scoring_network` alone, or `none`.
         learning_rate: of Adam.
         weight_decay: an L2 gradient on every parameter.
-        batch_size: rows of a batch.
+        batch_size: rows of a batch, two at least.
         epochs: at most so many passes over the labelled rows.
         patience: stop after so many epochs without a better validation AUC; 0 trains all epochs and keeps the last.
     """
@@ -165,7 +166,7 @@ class DGenCTR(Supervised):
         transfer: Transfer = "all",
         learning_rate: PositiveFloat = 1e-3,
         weight_decay: NonNegativeFloat = 1e-6,
-        batch_size: PositiveInt = 2048,
+        batch_size: BatchSize = 2048,
         epochs: PositiveInt = 20,
         patience: NonNegativeInt = 2,
     ) -> None:

@@ -12,6 +12,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from trainables.base import (
+    BatchSize,
     CtrBatch,
     CtrMethod,
     CtrModel,
@@ -37,7 +38,8 @@ class Supervised(CtrMethod):
         backbone: the CTR model.
         learning_rate: of Adam.
         weight_decay: an L2 gradient on every parameter.
-        batch_size: rows of a batch; a last batch of a single row is left out, BatchNorm having no variance of it.
+        batch_size: rows of a batch, two at least; a last batch of a single row is left out, BatchNorm having no
+            variance of it.
         epochs: at most so many passes over the rows.
         patience: stop after so many epochs without a better validation AUC; 0 trains all epochs and keeps the last.
         embedding_updates: whether a step updates `all_rows` of the embedding tables, weight decay shrinking those that
@@ -50,7 +52,7 @@ class Supervised(CtrMethod):
         *,
         learning_rate: PositiveFloat = 1e-3,
         weight_decay: NonNegativeFloat = 1e-6,
-        batch_size: PositiveInt = 2048,
+        batch_size: BatchSize = 2048,
         epochs: PositiveInt = 20,
         patience: NonNegativeInt = 2,
         embedding_updates: EmbeddingUpdates = "all_rows",

@@ -12,6 +12,7 @@ import pytest
 from harness.datasets.cikm import DATASETS as OF_CIKM
 from harness.datasets.large.packing import schema_fields
 from harness.datasets.taobao import DATASETS as OF_TAOBAO
+from harness.errors import InputError
 from harness.methods import MethodCatalog, checked, defaults, load_class
 from trainables.base import ColdStartMethod, CtrModel, Field
 from trainables.cold_start.conformance import CHECKS, Build
@@ -43,6 +44,13 @@ def build(method: str, backbone: str) -> Build:
 @pytest.mark.parametrize("method", METHODS)
 def test_conformance(method: str, backbone: str, check: Callable[[Build], None]) -> None:
     check(build(method, backbone))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_batches_of_a_single_row_which_would_train_nothing_are_refused(method: str) -> None:
+    assert checked(CLASSES[method], {"batch_size": 2}, method) == {"batch_size": 2}
+    with pytest.raises(InputError, match=rf"^{method}: batch_size = 1: input should be greater than or equal to 2$"):
+        checked(CLASSES[method], {"batch_size": 1}, method)
 
 
 @pytest.mark.parametrize("method", ["csdm", "cvar", "mwuf", "meta_embedding"])

@@ -71,6 +71,13 @@ def test_one_bin_is_too_few() -> None:
         DGenCTRPretraining(DeepFM(FIELDS), number_bins=1)
 
 
+@pytest.mark.parametrize("cls", [Supervised, DGenCTR, DGenCTRPretraining])
+def test_batches_of_a_single_row_which_would_train_nothing_are_refused(cls: type[CtrMethod]) -> None:
+    assert checked(cls, {"batch_size": 2}, "m") == {"batch_size": 2}
+    with pytest.raises(InputError, match=r"^m: batch_size = 1: input should be greater than or equal to 2$"):
+        checked(cls, {"batch_size": 1}, "m")
+
+
 def test_two_bins_are_enough() -> None:
     state = pretrained(number_bins=2, corruption="uniform").checkpoint()
     assert all(bool(value.isfinite().all()) for value in state.values())
