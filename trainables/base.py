@@ -286,7 +286,8 @@ class NextItemRanker(nn.Module, ABC):
     def prepare(self, train: SequenceSource) -> None:
         """Compute what is needed of the training data before the first step, or at all; nothing by default.
 
-        A model that starts from a checkpoint and trains from there is not prepared again.
+        A model that starts from a checkpoint and trains from there is not prepared again, nor is one that was
+        interrupted while it trained, so that what a `NextItemModel` computes here is part of its state.
         """
 
     @abstractmethod

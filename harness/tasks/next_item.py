@@ -150,12 +150,12 @@ class _Training:
 
     def run(self) -> dict[str, float]:
         train = _train_rows(self.context)
+        checkpoints, progress = self.context.follow(self.model), self.progress
         if self.context.start is None:
-            _prepare(self.context, self.model, train)
+            checkpoints.once("prepare", lambda: _prepare(self.context, self.model, train))
         if self.settings.prefixes:
             train = _train_rows(self.context, prefixes=True)
         optimizer = self.model.optimizer()
-        checkpoints, progress = self.context.follow(self.model), self.progress
         place = checkpoints.enter(Loop(self.model, [optimizer], progress)) or Place()
         epoch, before, step_before = place.epoch, place.epoch, progress.step
         while epoch < self.settings.maximum_epochs and progress.waited < self.settings.patience:

@@ -7,9 +7,11 @@ import random
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from harness.datasets.item_text import write_artefact
 from harness.datasets.prepared import PreparedDataset
 from harness.datasets.synthetic import write_small_interactions, write_small_sequences
 from harness.devices import CPU
@@ -32,6 +34,8 @@ from harness.trial import (
 )
 from harness.trial_checkpoints import TrialCheckpoints
 from tests.other_device import other_device
+from trainables.base import SequenceSource
+from trainables.next_item.s3rec import S3Rec
 
 KILLS = 10
 
@@ -213,6 +217,30 @@ def test_a_killed_next_item_trial_gives_the_numbers_of_one_that_was_not(
     curves = [name for name in plain.curves if not name.endswith(("per_second", "inference_s"))]
     assert {name: found.curves[name].values for name in curves} == {name: plain.curves[name].values for name in curves}
     assert found.curves.keys() == plain.curves.keys()
+
+
+def test_what_a_killed_trial_had_prepared_is_not_prepared_again(
+    sequences: PreparedDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S³-Rec, which pretrains when it is prepared; the first kill comes after a checkpoint of its fine-tuning."""
+    attribute_IA = np.arange(sequences.schema.items, dtype=np.int32)[:, None] % 5 + 1
+    folder = sequences.folder / "attributes"
+    write_artefact(folder, {"attribute": attribute_IA}, dataset=sequences.name, content="attributes", note="ours")
+    spec = next_item_spec(sequences, "s3rec", {"size": 8, "pretraining_epochs": 2, "maximum_epochs": 24})
+    prepare, started = S3Rec.prepare, 0
+
+    def counted(self: S3Rec, train: SequenceSource) -> None:
+        nonlocal started
+        started += 1
+        prepare(self, train)
+
+    monkeypatch.setattr(S3Rec, "prepare", counted)
+    plain, _ = run_trial(spec, sequences, MethodCatalog(places().search_spaces))
+    assert (plain.error, started) == ("", 1)
+    found, kills = killed_again_and_again(spec, sequences, random.Random(1))
+    assert (found.error, kills, started) == ("", KILLS, 2)
+    assert found.metrics == plain.metrics
+    assert found.curves["train/loss"].values == plain.curves["train/loss"].values
 
 
 def test_the_time_of_earlier_processes_counts(sequences: PreparedDataset) -> None:
