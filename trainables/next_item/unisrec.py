@@ -109,11 +109,11 @@ class UniSRec(AdamWTrained):
 
 
 class WhiteningExperts(nn.Module):
-    """Σ_x g_x · (e − b_x) W_x, with gates g = softmax(e W_g + ε · softplus(e W_n)), the noise ε in training alone.
+    """Σ_x g_x · (e − b_x) W_x, with gates g = softmax(e W_g + ε · (softplus(e W_n) + 0.01)), ε in training alone.
 
-    All experts see the same dropped-out embedding, so that they are one matrix product.
+    ε is standard normal. All experts see the same dropped-out embedding, so that they are one matrix product.
 
-    Source: Hou et al. 2022, eq. 1–3.
+    Source: Hou et al. 2022, eq. 1–3; the 0.01 is from the authors' program, the paper has none.
     """
 
     def __init__(self, text_size: int, size: int, experts: int, dropout: float) -> None:
