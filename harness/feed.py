@@ -28,6 +28,7 @@ from harness.resident_tables import (
     table_layouts,
 )
 from harness.specs import Purpose
+from harness.users_of_sequences import SequenceColumns, rows_go_on, splits_of_every_user
 from trainables.base import CtrBatch, Field, ItemTable, SequenceBatch
 
 COUNT = "count"
@@ -65,6 +66,9 @@ def open_rows(
 def open_sequences(dataset: PreparedDataset, split: str, purpose: Purpose) -> ResidentSequences:
     """Open a split of a next-item dataset.
 
+    Its batches tell the user where each split has a row of every one, all in the same order, as under leave-one-out;
+    the order is checked, in the splits that the purpose may read.
+
     Raises:
         TestDataError: a search asks for a split that only repeats may read.
         InputError: there is no such split, or the dataset holds interactions.
@@ -72,7 +76,13 @@ def open_sequences(dataset: PreparedDataset, split: str, purpose: Purpose) -> Re
     """
     check_split(dataset, split, purpose, "sequences")
     folder = resident_folder(dataset, decode)
-    return ResidentSequences(*(mapped(folder / f"{split}.{column}.npy") for column in SEQUENCE_COLUMNS))
+
+    def columns(name: str) -> SequenceColumns:
+        return SequenceColumns(*(mapped(folder / f"{name}.{column}.npy") for column in SEQUENCE_COLUMNS))
+
+    shared = splits_of_every_user(dataset.schema, purpose)
+    known = bool(shared) and rows_go_on([columns(name) for name in shared])
+    return ResidentSequences(*columns(split), np.arange(dataset.schema.users, dtype=np.int32) if known else None)
 
 
 class ResidentRows:
@@ -160,8 +170,14 @@ class ResidentRows:
 class ResidentSequences:
     """A split of a next-item dataset in shared memory; a `trainables.base.SequenceSource`."""
 
-    def __init__(self, history_SL: NDArray[np.int32], length_S: NDArray[np.int32], target_S: NDArray[np.int32]) -> None:
-        self._history_SL, self._length_S, self._target_S = history_SL, length_S, target_S
+    def __init__(
+        self,
+        history_SL: NDArray[np.int32],
+        length_S: NDArray[np.int32],
+        target_S: NDArray[np.int32],
+        user_S: NDArray[np.int32] | None = None,
+    ) -> None:
+        self._history_SL, self._length_S, self._target_S, self._user_S = history_SL, length_S, target_S, user_S
 
     def __len__(self) -> int:
         return len(self._length_S)
@@ -175,12 +191,23 @@ class ResidentSequences:
                 torch.from_numpy(self._history_SL.take(row_B, axis=0)),
                 torch.from_numpy(self._length_S.take(row_B)),
                 torch.from_numpy(self._target_S.take(row_B)),
+                None if self._user_S is None else torch.from_numpy(self._user_S.take(row_B)),
             )
+
+    @property
+    def tells_users(self) -> bool:
+        """Whether batches tell whose their histories are."""
+        return self._user_S is not None
+
+    def without_users(self) -> ResidentSequences:
+        """Return the same examples of users that nobody knows."""
+        return ResidentSequences(self._history_SL, self._length_S, self._target_S)
 
     def prefixes(self) -> ResidentSequences:
         """Return every item of a history but its first as a target of its own, and the target as before.
 
-        A history of n items gives n examples, each with the items before its target as history, the shortest first.
+        A history of n items gives n examples of its user, each with the items before its target as history, the
+        shortest first.
         """
         first_S = self._length_S.cumsum() - self._length_S
         length_E = (np.arange(self._length_S.sum()) - first_S.repeat(self._length_S) + 1).astype(np.int32)
@@ -190,7 +217,8 @@ class ResidentSequences:
         after_E = history_EL[np.arange(len(row_E)), np.minimum(length_E, len(position_L) - 1)]
         target_E = np.where(length_E < self._length_S.take(row_E), after_E, self._target_S.take(row_E))
         history_EL[position_L >= length_E[:, None]] = 0
-        return ResidentSequences(history_EL, length_E, target_E)
+        user_E = None if self._user_S is None else self._user_S.take(row_E)
+        return ResidentSequences(history_EL, length_E, target_E, user_E)
 
 
 def check_split(dataset: PreparedDataset, split: str, purpose: Purpose, kind: str) -> None:

@@ -157,6 +157,12 @@ class TrialSpec(Strict):
         return _digest(content)[:20]
 
     @property
+    def starts_elsewhere(self) -> bool:
+        """Whether it starts from a trial on other data, at once or over others."""
+        start = self.starts_from
+        return start is not None and (start.dataset_hash != self.dataset_hash or start.starts_elsewhere)
+
+    @property
     def setup(self) -> str:
         """The hash of all but the seeds, here and of what it starts from: what the seeds of a row have in common."""
         return _digest(_without_seeds(self))[:20]

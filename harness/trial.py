@@ -128,6 +128,7 @@ def run_trial(
         feed=feed,
         follow=follow,
         device=device,
+        starts_elsewhere=spec.starts_elsewhere,
     )
     error, outcome = "", Outcome({})
     try:

@@ -108,11 +108,16 @@ class RowSource(Protocol):
 
 @dataclass(frozen=True)
 class SequenceBatch:
-    """Histories and their next items. Item ids start at 1; `history_BL` is padded on the right with 0."""
+    """Histories and their next items. Item ids start at 1; `history_BL` is padded on the right with 0.
+
+    `user_B` tells whose they are, ids from 0, where every user is in training, as under leave-one-out. Where users are
+    split, or are those of other data than a model began with, there is none.
+    """
 
     history_BL: Tensor
     length_B: Tensor
     target_B: Tensor
+    user_B: Tensor | None = None
 
     def __len__(self) -> int:
         return int(self.length_B.shape[0])
@@ -278,7 +283,9 @@ class NextItemRanker(nn.Module, ABC):
 
     A ranker whose constructor also takes `text_IE` (the items' text embeddings, float32) or `attribute_IA` (their
     categories and brands, ids from 1, padded on the right with 0, int32), row i for item id i + 1, is given these.
-    What it is given is no part of its state, so that a trained model can rank other items.
+    What it is given is no part of its state, so that a trained model can rank other items. One that takes `users` is
+    given their number, or None where batches do not tell the user; then it does without. What batches tell that a
+    ranker does not take, it leaves alone.
 
     What is no `NextItemModel` has nothing to train: it is prepared and evaluated.
     """

@@ -7,8 +7,8 @@ Layout of `<data root>/prepared/<name>/`:
   context fields, `label`, `split`, `validation_split`), `users.parquet` and `items.parquet` (row i for id i, the fields
   with that role; `items` also has `count`).
 - sequences: `<split>.parquet` with `history` (a fixed-size list of int32, padded on the right with 0), `length` and
-  `target`. Where the raw files say what the items are, also `item_text.csv`, a row for each item id (see
-  `item_descriptions`).
+  `target`. Under leave-one-out each split has a row of every user, row i of the same one (see `users_of_sequences`).
+  Where the raw files say what the items are, also `item_text.csv`, a row for each item id (see `item_descriptions`).
 - `raw/`: the known file of item text, where a dataset has one (see `kept_item_text`).
 
 All columns are int32, float32, or fixed-size lists of int32.

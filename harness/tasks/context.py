@@ -36,7 +36,8 @@ class Context:
     """All that a task needs to run one trial.
 
     `components` holds what the method is built around, by parameter name (`backbone`). `start` is the checkpoint
-    of the trial that this one starts from. `purpose` decides which splits can be opened at all. `feed` opens them.
+    of the trial that this one starts from, and `starts_elsewhere` says whether that one, or one before it, had other
+    data. `purpose` decides which splits can be opened at all. `feed` opens them.
     `follow` takes the method once it is built, and returns where its loops tell of their progress. `device` is what
     the method computes on.
     """
@@ -52,6 +53,7 @@ class Context:
     feed: Feed = RESIDENT
     follow: Callable[[Any], Checkpoints] = lambda method: Checkpoints()
     device: torch.device = CPU
+    starts_elsewhere: bool = False
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from torch import Tensor
 from harness.datasets.item_text import ItemInput, TextSource, item_attributes, item_text
 from harness.devices import moved, sequences_on
 from harness.errors import InputError
-from harness.feed import open_sequences
+from harness.feed import ResidentSequences, open_sequences
 from harness.metrics.ranking import ndcg_at, ranks, recall_at
 from harness.record import INFERENCE, TEST_INFERENCE
 from harness.seeding import derive_seed, torch_seeded
@@ -133,7 +133,7 @@ def _prepare(context: Context, ranker: NextItemRanker, train: SequenceSource) ->
 
 
 def _train_rows(context: Context, *, prefixes: bool = False) -> SequenceSource:
-    train = open_sequences(context.dataset, "train", context.purpose)
+    train = _open(context, "train")
     if len(train) == 0:
         raise ValueError(f"{context.dataset.name}: the split train has no rows; prepare it again")
     return sequences_on(train.prefixes() if prefixes else train, context.device)
@@ -254,7 +254,14 @@ def _build(context: Context, inputs: Mapping[str, ItemInput]) -> NextItemRanker:
     arrays = {name: torch.from_numpy(item_input.value.copy()) for name, item_input in inputs.items()}
     tensors = moved(arrays, context.device)
     with torch_seeded(derive_seed(context.seed, "init")):
-        return build(schema.items, schema.history_length, **tensors, **context.method.parameters)
+        return build(schema.items, schema.history_length, **tensors, **_users(context), **context.method.parameters)
+
+
+def _users(context: Context) -> dict[str, int | None]:
+    """Return the number of users for a method that takes it, None where batches do not tell them."""
+    if "users" not in inspect.signature(context.method.cls).parameters:
+        return {}
+    return {"users": context.dataset.schema.users if _open(context, "train").tells_users else None}
 
 
 def _trains(context: Context, model: NextItemModel) -> bool:
@@ -267,7 +274,7 @@ def _trains(context: Context, model: NextItemModel) -> bool:
 @torch.inference_mode()
 def _ranks(context: Context, ranker: NextItemRanker, split: str) -> Tensor:
     """Return the rank of each target of a split, int64 [N]."""
-    source = _open(context, split)
+    source = sequences_on(_open(context, split), context.device)
     if len(source) == 0:
         raise ValueError(f"{context.dataset.name}: the split {split} has no rows; prepare it again")
     settings, rank_N = _settings(context), []
@@ -279,8 +286,10 @@ def _ranks(context: Context, ranker: NextItemRanker, split: str) -> Tensor:
     return torch.cat(rank_N).cpu()
 
 
-def _open(context: Context, split: str) -> SequenceSource:
-    return sequences_on(open_sequences(context.dataset, split, context.purpose), context.device)
+def _open(context: Context, split: str) -> ResidentSequences:
+    """Open a split; a trial that started on other data began with other users, so it has none."""
+    sequences = open_sequences(context.dataset, split, context.purpose)
+    return sequences.without_users() if context.starts_elsewhere else sequences
 
 
 def _no_nan(scores_BI: Tensor, split: str) -> Tensor:

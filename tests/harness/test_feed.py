@@ -11,6 +11,8 @@ from harness.errors import DataError, InputError, TestDataError
 from harness.feed import ResidentSequences, open_rows, open_sequences
 from tests.harness.batches import joined
 from tests.harness.click_log import ITEMS, write_click_log
+from tests.harness.leave_one_out import USERS, leave_one_out_contents, random_sequences, with_rows_reversed, written
+from trainables.base import SequenceBatch
 
 
 def test_a_split_holds_the_rows_and_fields_of_the_parquet_files(interactions: PreparedDataset) -> None:
@@ -207,6 +209,54 @@ def test_prefixes_of_a_full_history_and_of_one_item() -> None:
     assert found.history_BL.tolist() == [[7, 0, 0], [7, 8, 0], [7, 8, 9], [4, 0, 0]]
     assert found.length_B.tolist() == [1, 2, 3, 1]
     assert found.target_B.tolist() == [8, 9, 5, 6]
+
+
+def test_leave_one_out_tells_whose_each_history_is(tmp_path: Path) -> None:
+    dataset, sequences = written(leave_one_out_contents(), tmp_path / "small"), random_sequences()
+    for split, back in (("train", 3), ("validation", 2), ("test", 1)):
+        for seed in (None, 1):
+            batches = open_sequences(dataset, split, "repeat").batches(7, shuffle_seed=seed)
+            found = [(user, row) for batch in batches for user, row in zip(_users(batch), _items(batch), strict=True)]
+            assert sorted(user for user, _ in found) == list(range(USERS))
+            assert all(row == sequences[user][: len(sequences[user]) - back + 1][-7:] for user, row in found)
+            assert [user for user, _ in found] == list(range(USERS)) or seed == 1
+
+
+def test_prefixes_are_of_the_user_of_their_history(tmp_path: Path) -> None:
+    source = open_sequences(written(leave_one_out_contents(), tmp_path / "small"), "train", "search")
+    stored = next(source.batches(1000))
+    found = next(source.prefixes().batches(100_000))
+    assert _users(found) == [user for user, length in enumerate(stored.length_B.tolist()) for _ in range(length)]
+    assert found.user_B is not None and found.user_B.dtype == torch.int32
+
+
+def test_users_are_not_told_where_they_are_split_or_unwanted(sequences: PreparedDataset, tmp_path: Path) -> None:
+    split = open_sequences(sequences, "train", "search")
+    told = open_sequences(written(leave_one_out_contents(), tmp_path / "small"), "train", "search")
+    assert told.tells_users and not split.tells_users
+    for source in (split, split.prefixes(), told.without_users(), told.without_users().prefixes()):
+        assert next(source.batches(9)).user_B is None
+    assert next(told.without_users().batches(9)).history_BL.equal(next(told.batches(9)).history_BL)
+
+
+@pytest.mark.parametrize(("changed", "searched"), [("train", False), ("validation", False), ("test", True)])
+def test_rows_in_another_order_tell_no_user(changed: str, searched: bool, tmp_path: Path) -> None:
+    """A search looks at what it may read alone, so that it does not see the order of the test rows."""
+    dataset = written(with_rows_reversed(leave_one_out_contents(), changed), tmp_path / "small")
+    for split in ("train", "validation"):
+        assert open_sequences(dataset, split, "search").tells_users == searched
+        assert not open_sequences(dataset, split, "repeat").tells_users
+
+
+def _users(batch: SequenceBatch) -> list[int]:
+    assert batch.user_B is not None
+    return batch.user_B.tolist()
+
+
+def _items(batch: SequenceBatch) -> list[list[int]]:
+    """Each history with its target at the end."""
+    rows = zip(batch.history_BL.tolist(), batch.length_B.tolist(), batch.target_B.tolist(), strict=True)
+    return [[*history[:length], target] for history, length, target in rows]
 
 
 def test_writing_into_a_batch_or_an_item_table_changes_nothing_on_disk(interactions: PreparedDataset) -> None:

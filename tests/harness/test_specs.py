@@ -86,6 +86,13 @@ def test_the_setup_is_all_but_the_seeds() -> None:
         assert elsewhere.setup != one.setup
 
 
+def test_a_start_on_other_data_is_told_however_far_back_it_lies() -> None:
+    alone, other = TrialSpec(**SPEC), TrialSpec(**SPEC | {"dataset": "e", "dataset_hash": "i"})
+    back = TrialSpec(**SPEC, starts_from=other)
+    assert [spec.starts_elsewhere for spec in (alone, other, TrialSpec(**SPEC, starts_from=alone))] == [False] * 3
+    assert back.starts_elsewhere and TrialSpec(**SPEC, starts_from=back).starts_elsewhere
+
+
 def test_the_id_does_not_depend_on_the_order_of_keys() -> None:
     backwards = dict(reversed(SPEC.items()))
     for key in ("parameters", "versions"):

@@ -5,6 +5,8 @@ Legend: B histories, L positions.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch import Tensor
 from torch.nn import functional
 
@@ -16,4 +18,4 @@ def with_item_appended(batch: SequenceBatch, item_B: Tensor) -> SequenceBatch:
     longer_BL = functional.pad(batch.history_BL, (0, 1))
     last_B1 = batch.length_B.long().unsqueeze(1)
     longer_BL = longer_BL.scatter(1, last_B1, item_B.to(longer_BL.dtype).unsqueeze(1))
-    return SequenceBatch(longer_BL, batch.length_B + 1, batch.target_B)
+    return replace(batch, history_BL=longer_BL, length_B=batch.length_B + 1)

@@ -6,7 +6,9 @@
     def test_conformance(check):
         check(lambda items, history_length: MyMethod(items, history_length, size=16))
 
-A ranker that has nothing to train, one that is no `NextItemModel`, takes `RANKING_CHECKS` in place of `CHECKS`.
+A ranker that has nothing to train, one that is no `NextItemModel`, takes `RANKING_CHECKS` in place of `CHECKS`. A
+method that takes `users` passes them twice, built with `users=USERS` and without; and built without, as any other, it
+passes `check_that_users_it_does_not_know_are_left_alone`.
 
 `build(items, history_length)` gives a new method, drawn from torch's global generator; it hands features of the items
 (texts, attributes) to a method that wants some: rows for `items` items, the same at every call. Build it without weight
@@ -30,7 +32,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from trainables.base import NextItemModel, NextItemRanker, SequenceBatch
 
-ITEMS, LENGTH = 40, 6
+ITEMS, LENGTH, USERS = 40, 6, 64
 SEEN = 30
 """Items above this id do not occur in the rows that the checks train on."""
 
@@ -62,19 +64,23 @@ class SequencesInMemory:
 
 
 def histories(rows: int, items: int = SEEN, length: int = LENGTH, *, seed: int = 0) -> SequenceBatch:
-    """Return histories of ids 1 … `items`, lengths from 1 to `length` among them, and targets; all int32."""
+    """Return histories of ids 1 … `items`, lengths from 1 to `length` among them, and targets; all int32.
+
+    Each is of a user of its own, as long as there are some.
+    """
     generator = torch.Generator().manual_seed(seed)
     length_B = torch.randint(1, length + 1, (rows,), generator=generator, dtype=torch.int32)
     length_B[:2] = torch.tensor([1, length], dtype=torch.int32)[:rows]
     history_BL = torch.randint(1, items + 1, (rows, length), generator=generator, dtype=torch.int32)
     history_BL *= torch.arange(length) < length_B.unsqueeze(1)
     target_B = torch.randint(1, items + 1, (rows,), generator=generator, dtype=torch.int32)
-    return SequenceBatch(history_BL, length_B, target_B)
+    return SequenceBatch(history_BL, length_B, target_B, torch.arange(rows, dtype=torch.int32) % USERS)
 
 
 def chosen(batch: SequenceBatch, index_B: Tensor) -> SequenceBatch:
     """Return these rows of a batch."""
-    return SequenceBatch(batch.history_BL[index_B], batch.length_B[index_B], batch.target_B[index_B])
+    user_B = None if batch.user_B is None else batch.user_B[index_B]
+    return SequenceBatch(batch.history_BL[index_B], batch.length_B[index_B], batch.target_B[index_B], user_B)
 
 
 def check_that_scores_have_their_shape(build: BuildRanker) -> None:
@@ -120,14 +126,14 @@ def check_that_scores_follow_the_batch(build: BuildRanker) -> None:
 def check_that_targets_are_not_looked_at(build: BuildRanker) -> None:
     """`rank_scores` gives the same with other targets, and leaves the batch as it was."""
     model, batch = _trained(build, seed=0), histories(9)
-    before = SequenceBatch(batch.history_BL.clone(), batch.length_B.clone(), batch.target_B.clone())
+    before = chosen(batch, torch.arange(len(batch)))
     scores_BI = _scores(model, batch)
     others = replace(batch, target_B=1 + batch.target_B % ITEMS)
     _expect(torch.equal(_scores(model, others), scores_BI), "scores changed with the targets")
     if isinstance(model, NextItemModel):
         with _seeded(0), torch.no_grad():
             model.train().loss(batch)
-    for name in ("history_BL", "length_B", "target_B"):
+    for name in ("history_BL", "length_B", "target_B", "user_B"):
         _expect(torch.equal(getattr(batch, name), getattr(before, name)), f"{name} of the batch was written to")
 
 
@@ -227,6 +233,19 @@ def check_that_a_history_of_fifty_fits(build: BuildRanker) -> None:
     scores_BI = _scores(model, batch)
     _expect(scores_BI.shape == (8, ITEMS), f"histories of 50 have scores {tuple(scores_BI.shape)}")
     _expect_no_nan(scores_BI, "scores of histories of 50")
+
+
+def check_that_users_it_does_not_know_are_left_alone(build: BuildRanker) -> None:
+    """What is built without users has the same bits whether batches tell them or not."""
+    told, untold = histories(64), replace(histories(64), user_B=None)
+    models = []
+    for batch in (told, untold):
+        with _seeded(0):
+            model = build(ITEMS, LENGTH)
+            _made_ready(model, batch, steps=STEPS)
+        models.append(model.eval())
+    expected_BI = _scores(models[0], told)
+    _expect(torch.equal(_scores(models[1], untold), expected_BI), "users that it was not built with changed the scores")
 
 
 CHECKS: tuple[Callable[[Build], None], ...] = (

@@ -6,6 +6,7 @@ positions of a batch.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -201,7 +202,7 @@ def with_target(batch: SequenceBatch) -> SequenceBatch:
     history_BL = functional.pad(batch.history_BL, (0, 1))
     last_B1 = batch.length_B.long().unsqueeze(1)
     history_BL = history_BL.scatter(1, last_B1, batch.target_B.to(history_BL.dtype).unsqueeze(1))
-    return SequenceBatch(history_BL, batch.length_B + 1, batch.target_B)
+    return replace(batch, history_BL=history_BL, length_B=batch.length_B + 1)
 
 
 def random_segments(length_B: Tensor, positions: int) -> Tensor:

@@ -5,6 +5,7 @@ Legend: I items, E text embedding size, D embedding size, X experts, B histories
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -147,4 +148,4 @@ def without_some_items(batch: SequenceBatch, share: float) -> SequenceBatch:
     kept_BL = real_BL & ((draw_BL >= share) | (draw_BL == draw_BL.amax(1, keepdim=True)))
     order_BL = torch.argsort((~kept_BL).int(), dim=1, stable=True)
     history_BL = (batch.history_BL * kept_BL).gather(1, order_BL)
-    return SequenceBatch(history_BL, kept_BL.sum(1).to(batch.length_B.dtype), batch.target_B)
+    return replace(batch, history_BL=history_BL, length_B=kept_BL.sum(1).to(batch.length_B.dtype))

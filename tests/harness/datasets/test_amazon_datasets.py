@@ -7,6 +7,7 @@ from harness.datasets.item_text import item_attributes
 from harness.datasets.raw import RawFile
 from harness.datasets.writing import Contents, read_table
 from harness.errors import DataError
+from harness.feed import open_sequences
 from tests.harness.datasets.raw_copies import copy_files, replace_line
 
 USER_SPLIT = tuple(amazon.USER_SPLIT_FILES.values())
@@ -155,6 +156,7 @@ def test_leave_one_out_has_every_user_in_every_split(
 ) -> None:
     prepared = catalog.prepare(name, tmp_path, raw_data)
     assert [split.rows for split in prepared.schema.splits.values()] == [users] * 3
+    assert all(open_sequences(prepared, split, "repeat").tells_users for split in SPLITS)
     assert prepared.schema.facts["interactions"] == interactions
 
 

@@ -36,9 +36,11 @@ def run(
     seed: int = 0,
     start: Mapping[str, Tensor] | None = None,
     log: Log = no_log,
+    starts_elsewhere: bool = False,
     **settings: Any,
 ) -> Outcome:
     """Run a trial of four epochs in batches of 64, where the settings do not say otherwise."""
     chosen = NextItemSettings(**{"batch_size": 64, "maximum_epochs": 4, **settings})
     component = Component(method, parameters or {})
-    return NextItem().run(Context(component, {}, chosen, dataset, purpose, seed, start, log))
+    context = Context(component, {}, chosen, dataset, purpose, seed, start, log, starts_elsewhere=starts_elsewhere)
+    return NextItem().run(context)

@@ -107,6 +107,39 @@ class StopsAtTwenty(Faultless):
         return super().rank_scores(batch).masked_fill((batch.length_B > 20)[:, None], torch.nan)
 
 
+class WithUsers(Faultless):
+    def __init__(self, items: int, history_length: int) -> None:
+        super().__init__(items, history_length)
+        self.user = nn.Embedding(conformance.USERS, 8)
+
+    def users(self, batch: SequenceBatch) -> Tensor:
+        assert batch.user_B is not None
+        return batch.user_B.long()
+
+    def loss(self, batch: SequenceBatch) -> Tensor:
+        return super().loss(batch) + self.user(self.users(batch)).square().mean()
+
+    def rank_scores(self, batch: SequenceBatch) -> Tensor:
+        return super().rank_scores(batch) + self.user(self.users(batch)) @ self.embedding.weight.T
+
+
+class TakesPlacesForUsers(WithUsers):
+    def users(self, batch: SequenceBatch) -> Tensor:
+        return torch.arange(len(batch))
+
+
+class WritesToUsers(WithUsers):
+    def rank_scores(self, batch: SequenceBatch) -> Tensor:
+        assert batch.user_B is not None
+        batch.user_B.fill_(0)
+        return super().rank_scores(batch)
+
+
+class UsesUsersUntold(WithUsers):
+    def users(self, batch: SequenceBatch) -> Tensor:
+        return torch.zeros(len(batch), dtype=torch.int64) if batch.user_B is None else super().users(batch)
+
+
 class RanksByTargets(Popularity):
     def rank_scores(self, batch: SequenceBatch) -> Tensor:
         return super().rank_scores(batch) + batch.target_B[:, None]
@@ -130,6 +163,9 @@ FAULTS: list[tuple[type[NextItemModel], Callable[[Build], None], str]] = [
     (MixesRows, conformance.check_that_scores_follow_the_batch, "permuted histories have other scores"),
     (LooksAtTargets, conformance.check_that_targets_are_not_looked_at, "scores changed with the targets"),
     (WritesToTheBatch, conformance.check_that_targets_are_not_looked_at, "history_BL of the batch was written to"),
+    (TakesPlacesForUsers, conformance.check_that_scores_follow_the_batch, "permuted histories have other scores"),
+    (WritesToUsers, conformance.check_that_targets_are_not_looked_at, "user_B of the batch was written to"),
+    (UsesUsersUntold, conformance.check_that_users_it_does_not_know_are_left_alone, "changed the scores"),
     (IgnoresTheSeed, conformance.check_that_a_seed_decides_the_result, "another seed gave the same"),
     (Unrepeatable, conformance.check_that_a_seed_decides_the_result, "the same seed gave another result"),
     (HidesState, conformance.check_that_a_state_holds_everything, "a loaded state gave other scores"),
@@ -156,13 +192,18 @@ def test_a_faulty_ranker_fails(cls: type[NextItemRanker], check: Callable[[Build
         check(cls)
 
 
-@pytest.mark.parametrize("check", CHECKS)
+@pytest.mark.parametrize("check", [*CHECKS, conformance.check_that_users_it_does_not_know_are_left_alone])
 def test_a_faultless_method_passes(check: Callable[[Build], None]) -> None:
     torch.manual_seed(3)
     expected = torch.rand(())
     torch.manual_seed(3)
     check(Faultless)
     assert torch.equal(torch.rand(()), expected)  # the global generator is left alone
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_a_faultless_method_with_users_passes(check: Callable[[Build], None]) -> None:
+    check(WithUsers)
 
 
 @pytest.mark.parametrize("rows", [1, 2, 9])
