@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import subprocess
 import sys
@@ -29,6 +30,7 @@ from harness.specs import FeedKind, Parameters, TrialSpec
 from harness.table_rows import Row
 from harness.tasks import load_task
 from harness.trial import CHECKPOINT, run_trial
+from tests.harness.leave_one_out import leave_one_out_contents, written
 from tests.other_device import other_device
 from trainables.base import ColdStartMethod, CtrModel, NextItemModel, NextItemRanker
 
@@ -36,6 +38,7 @@ CATALOG = MethodCatalog(Path(__file__).parents[2] / "search_spaces")
 CLASSES = {name: load_class(CATALOG.find(name)) for name in CATALOG.names()}
 FROM_ANOTHER = [n for n, cls in CLASSES.items() if issubclass(cls, NextItemModel) and cls.trains_from_start]
 NEXT_ITEM = [n for n, cls in CLASSES.items() if issubclass(cls, NextItemRanker) and n not in FROM_ANOTHER]
+WITH_USERS = [n for n in NEXT_ITEM if "users" in inspect.signature(CLASSES[n]).parameters]
 COLD_START = [name for name, cls in CLASSES.items() if issubclass(cls, ColdStartMethod)]
 BACKBONES = [name for name, cls in CLASSES.items() if issubclass(cls, CtrModel)]
 SMALL: Parameters = {"size": 8, "maximum_epochs": 2, "diffusion_steps": 20, "ddim_steps": 3, "layers": 1, "beams": 3}
@@ -44,14 +47,14 @@ ROUNDED = ("gru4rec", "diffurec")
 """On the CPU alone, torch has kernels of its own for their layers."""
 
 NEEDS_PACKAGE = {"tiger": "faiss"}
+NAMES = ("soap", "lotion", "brush", "comb", "stone", "tin", "sponge")
+DESCRIBED = [ItemDescription(f"{NAMES[item % 7]} {item}", (f"brand {item % 5}",)) for item in range(30)]
 
 
 @pytest.fixture(scope="module")
 def sequences(tmp_path_factory: pytest.TempPathFactory) -> PreparedDataset:
-    names = ("soap", "lotion", "brush", "comb", "stone", "tin", "sponge")
-    described = [ItemDescription(f"{names[item % 7]} {item}", (f"brand {item % 5}",)) for item in range(30)]
     folder = tmp_path_factory.mktemp("prepared") / "sequences"
-    return write_small_sequences(folder, users=60, items=30, history_length=6, described_items=described)
+    return write_small_sequences(folder, users=60, items=30, history_length=6, described_items=DESCRIBED)
 
 
 @pytest.fixture(scope="module")
@@ -143,6 +146,15 @@ def test_every_next_item_method(method: str, sequences: PreparedDataset, monkeyp
 def test_preferdiff_with_some_of_its_negatives(negatives: str, sequences: PreparedDataset) -> None:
     parameters: Parameters = {"negatives": negatives, "negative_samples": 3}
     same_on_both(spec_of(sequences, "next_item", "preferdiff", parameters), sequences)
+
+
+@pytest.mark.parametrize("method", WITH_USERS)
+def test_every_method_that_takes_users(method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if method in NEEDS_PACKAGE:
+        pytest.importorskip(NEEDS_PACKAGE[method])
+    monkeypatch.setattr(item_text, "encode", by_letters)
+    dataset = written(leave_one_out_contents(described_items=DESCRIBED), tmp_path / "leave-one-out")
+    same_on_both(spec_of(dataset, "next_item", method), dataset)
 
 
 @pytest.mark.parametrize("method", FROM_ANOTHER)

@@ -14,6 +14,7 @@ from harness.tasks import load_task
 from tests import doubles
 from tests.harness.small_table import SmallTable, small_cold_start, small_next_item
 from trainables.base import ColdStartMethod, NextItemModel, NextItemRanker, PositiveFloat, PositiveInt
+from trainables.next_item.caser import Caser
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +121,7 @@ def test_hyperparameters_are_the_keyword_only_arguments() -> None:
     assert component_names(doubles.LastItem) == ()
     assert component_names(doubles.Plain) == ("backbone",)
     assert component_names(doubles.ItemFactors) == ()
+    assert component_names(Caser) == () and "users" not in defaults(Caser)
 
 
 def test_what_a_constructor_hands_on_is_a_parameter_too() -> None:

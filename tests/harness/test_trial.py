@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from harness.errors import InputError, TrialError
-from harness.methods import trial_spec
+from harness.methods import MethodCatalog, trial_spec
 from harness.record import TrialResult
 from harness.specs import Parameters, Purpose, TrialSpec
 from harness.sweep import run_here
@@ -30,7 +30,9 @@ from harness.trial import (
     run_trial,
 )
 from tests.doubles import SPARE
+from tests.harness.leave_one_out import leave_one_out_contents, written
 from tests.harness.small_table import SmallTable, made_result, small_cold_start, small_next_item
+from trainables.next_item.caser import Caser
 
 FAST: Parameters = {"maximum_epochs": 2, "batch_size": 32}
 
@@ -258,6 +260,22 @@ def test_a_trial_that_starts_from_another_has_its_parameters(fresh: SmallTable) 
     record = finish_trial(spec, fresh.dataset, fresh.catalog, fresh.store, keep_checkpoint=True)
     assert record.status == "finished"
     assert record.metrics["test/recall@5"] == first.metrics["test/recall@5"]
+
+
+def test_a_trial_that_starts_on_other_data_knows_no_users(tmp_path: Path) -> None:
+    """A state without users fits the one method then, and not the one that starts on the same data."""
+    dataset = written(leave_one_out_contents(), tmp_path / "small")
+    catalog = MethodCatalog(Path(__file__).parents[2] / "search_spaces")
+    state = Caser(dataset.schema.items, dataset.schema.history_length, size=8).state_dict()
+    common: dict[str, Any] = {"task": "next_item", "dataset": dataset.name, "method": "caser", "versions": {}}
+    common |= {"parameters": {"size": 8}, "seed": 0, "threads": 1, "purpose": "repeat"}
+    errors = []
+    for started_on in ("elsewhere", dataset.hash):
+        start = TrialSpec(**common, dataset_hash=started_on)
+        spec = TrialSpec(**common, dataset_hash=dataset.hash, starts_from=start)
+        errors.append(run_trial(spec, dataset, catalog, state)[0].error)
+    assert errors[0] == ""
+    assert "user.weight" in errors[1]
 
 
 def test_a_start_that_is_missing_or_failed_is_named(fresh: SmallTable) -> None:

@@ -16,9 +16,13 @@ from torch.nn import functional
 from trainables.base import DropoutRate, PositiveInt, SequenceBatch, SequenceSource
 from trainables.next_item.adamw_trained import AdamWTrained
 from trainables.next_item.semantic_ids import prefix_tables, semantic_ids
+from trainables.next_item.user_embedding import users_of
 
 PADDING = 0
 """The token that pads histories and starts the decoder; code k of position c is token 1 + c·K + k."""
+
+USER_TOKENS = 2000
+"""Tokens that users share, after those of codes: user u has number u modulo this (Rajput et al. 2023, §4)."""
 
 HISTORIES_AT_ONCE = 32
 """Histories of a beam search: keys and values that 20 beams keep of 10 items are 10 MB a history."""
@@ -27,13 +31,14 @@ HISTORIES_AT_ONCE = 32
 class TIGER(AdamWTrained):
     """Items become codes by residual quantization of their text; a T5 reads a history's codes and writes the next's.
 
-    A beam search over the codes of real items gives the best items' log-likelihoods; all others score −∞. There is no
-    user token: under a user split test users are unknown.
+    A beam search over the codes of real items gives the best items' log-likelihoods; all others score −∞. Where every
+    user is in training, a token of the user stands before the history, one of 2,000; where users are split, none does.
 
     Args:
         items: number of items.
         history_length: positions of a history.
         text_IE: the items' text embeddings.
+        users: number of users, of which counts only that there are some; None where batches do not tell them.
         size: width of the T5.
         dropout: of the T5.
         layers: of encoder and decoder, each.
@@ -58,6 +63,7 @@ class TIGER(AdamWTrained):
         items: int,
         history_length: int,
         text_IE: Tensor,
+        users: int | None = None,
         *,
         size: PositiveInt = 128,
         dropout: DropoutRate = 0.1,
@@ -74,13 +80,14 @@ class TIGER(AdamWTrained):
         self.codebooks = codebooks
         self.codebook_size = codebook_size
         self.beams = beams
+        self.first_user_token = None if users is None else 1 + (codebooks + 1) * codebook_size
         self.text_IE = text_IE
         self.code_IC: Tensor
         self.register_buffer("code_IC", torch.zeros(items, codebooks + 1, dtype=torch.int64))
         self._tables: list[Tensor] = []
         self.register_load_state_dict_post_hook(_forget_tables)  # type: ignore[no-untyped-call]
         self.t5: Any = _small_t5(
-            vocab_size=1 + (codebooks + 1) * codebook_size,
+            vocab_size=1 + (codebooks + 1) * codebook_size + (0 if users is None else USER_TOKENS),
             d_model=size,
             d_kv=head_size,
             d_ff=feed_forward_size,
@@ -152,10 +159,14 @@ class TIGER(AdamWTrained):
         return self.code_IC[(item.long() - 1).clamp(min=0)] + offset_C
 
     def _history_tokens(self, batch: SequenceBatch) -> tuple[Tensor, Tensor]:
-        """Return the histories' tokens, padded, and which are real, int64 [B, S] each."""
+        """Return the histories' tokens, the user's before them, padded, and which are real, int64 [B, S] each."""
         real_BL = batch.real_positions()
         token_BLC = torch.where(real_BL.unsqueeze(-1), self._tokens(batch.history_BL), PADDING)
-        return token_BLC.flatten(1), real_BL.repeat_interleave(self.code_IC.shape[1], 1).long()
+        token_BS, real_BS = token_BLC.flatten(1), real_BL.repeat_interleave(self.code_IC.shape[1], 1).long()
+        if self.first_user_token is None:
+            return token_BS, real_BS
+        user_B1 = self.first_user_token + users_of(batch).unsqueeze(1) % USER_TOKENS
+        return torch.cat([user_B1, token_BS], dim=1), torch.cat([torch.ones_like(user_B1), real_BS], dim=1)
 
     def _prefix_tables(self) -> list[Tensor]:
         if not self._tables:

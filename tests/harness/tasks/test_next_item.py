@@ -16,14 +16,16 @@ from harness.metrics.ranking import ranks
 from harness.tasks import next_item
 from harness.tasks.context import Purpose
 from harness.tasks.next_item import NextItem, NextItemSettings
-from tests.harness.leave_one_out import USERS, leave_one_out_contents, written
+from tests.harness.leave_one_out import USERS, favourites, leave_one_out_contents, written
 from tests.harness.tasks.next_item_runs import SMALL, run, sequences
 from trainables.base import SequenceBatch, SequenceSource
+from trainables.next_item.caser import Caser
 from trainables.next_item.diffrec import DiffRec
 from trainables.next_item.diffurec import DiffuRec
 from trainables.next_item.dreamrec import DreamRec
 from trainables.next_item.dreamrec_dpo import DreamRecDPO
 from trainables.next_item.fdsa import FDSA
+from trainables.next_item.hgn import HGN
 from trainables.next_item.item_knn import ItemKNN
 from trainables.next_item.morec import MoRec
 from trainables.next_item.popularity import Popularity
@@ -316,6 +318,17 @@ def test_users_that_are_split_or_those_of_other_data_are_not_told(dataset: Prepa
         run(method=Told, parameters=SMALL[SASRec], maximum_epochs=1, train=True, **settings)  # type: ignore[arg-type]
         assert Told.built is None
         assert Told.trained and Told.ranked and not any(part is not None for part in Told.trained + Told.ranked)
+
+
+@pytest.mark.parametrize("method", [Caser, HGN])
+def test_what_a_user_likes_is_learned_where_users_are_told(method: type[Any], tmp_path: Path) -> None:
+    """The training histories are all the same."""
+    shared = written(leave_one_out_contents(favourites()), tmp_path / "small")
+    parameters = {"size": 16, "learning_rate": 0.05, "dropout": 0.0}
+    settings = {"maximum_epochs": 60, "validate_every": 20, "patience": 100}
+    told, untold = (run(shared, method, parameters, starts_elsewhere=other, **settings) for other in (False, True))
+    assert told.metrics["test/recall@5"] > 0.9
+    assert untold.metrics["test/recall@5"] < 0.5
 
 
 class Prepared(SASRec):

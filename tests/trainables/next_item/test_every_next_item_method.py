@@ -15,7 +15,14 @@ from torch import Tensor
 from harness.methods import MethodCatalog, argument_types, checked, defaults, load_class
 from harness.tasks.next_item import NextItemSettings
 from trainables.base import NextItemModel, NextItemRanker
-from trainables.next_item.conformance import CHECKS, RANKING_CHECKS, Build, BuildRanker
+from trainables.next_item.conformance import (
+    CHECKS,
+    RANKING_CHECKS,
+    USERS,
+    Build,
+    BuildRanker,
+    check_that_users_it_does_not_know_are_left_alone,
+)
 
 CATALOG = MethodCatalog(Path(__file__).parents[3] / "search_spaces")
 CLASSES = {name: load_class(CATALOG.find(name)) for name in CATALOG.names()}
@@ -41,19 +48,21 @@ def features(cls: type[Any], items: int) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in offered.items() if name in inspect.signature(cls).parameters}
 
 
-def build(method: str, encoder: str) -> Build:
+def build(method: str, encoder: str, users: int | None = None) -> Build:
     cls = CLASSES[method]
+    told = {} if users is None else {"users": users}
     parameters = {name: value for name, value in SMALL.items() if name in defaults(cls)}
     if "encoder" in defaults(cls):
         parameters["encoder"] = encoder
 
     def built(items: int, history_length: int) -> NextItemModel:
-        model: NextItemModel = cls(items, history_length, **features(cls, items), **parameters)
+        model: NextItemModel = cls(items, history_length, **features(cls, items), **told, **parameters)
         return model
 
     return built
 
 
+WITH_USERS = [name for name in METHODS if "users" in inspect.signature(CLASSES[name]).parameters]
 CASES = [(method, encoder) for method in METHODS for encoder in encoders(CLASSES[method])]
 
 
@@ -61,6 +70,17 @@ CASES = [(method, encoder) for method in METHODS for encoder in encoders(CLASSES
 @pytest.mark.parametrize(("method", "encoder"), CASES)
 def test_conformance(method: str, encoder: str, check: Callable[[Build], None]) -> None:
     check(build(method, encoder))
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__.removeprefix("check_that_"))
+@pytest.mark.parametrize("method", WITH_USERS)
+def test_conformance_with_users(method: str, check: Callable[[Build], None]) -> None:
+    check(build(method, "its own", USERS))
+
+
+@pytest.mark.parametrize(("method", "encoder"), CASES)
+def test_users_it_was_not_built_with_are_left_alone(method: str, encoder: str) -> None:
+    check_that_users_it_does_not_know_are_left_alone(build(method, encoder))
 
 
 @pytest.mark.parametrize("check", RANKING_CHECKS, ids=lambda check: check.__name__.removeprefix("check_that_"))
@@ -84,3 +104,4 @@ def test_the_baselines_without_text_are_here() -> None:
     expected = {"gru4rec", "sasrec", "bert4rec", "cl4srec", "caser", "hgn", "diffrec", "diffurec", "dreamrec"}
     assert expected | {"preferdiff"} <= set(METHODS)
     assert {"popularity", "item_knn", "nearest_text"} <= set(RANKERS)
+    assert set(WITH_USERS) == {"caser", "hgn", "tiger"}

@@ -1,4 +1,5 @@
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,16 +14,16 @@ pytest.importorskip("transformers", reason="the extra text is not installed")
 
 from tests.trainables.next_item.plain_tiger import PlainTIGER
 from trainables.next_item.semantic_ids import semantic_ids
-from trainables.next_item.tiger import HISTORIES_AT_ONCE, TIGER
+from trainables.next_item.tiger import HISTORIES_AT_ONCE, TIGER, _small_t5
 
 ITEMS = 40
 SMALL = {"size": 16, "layers": 1, "heads": 2, "head_size": 8, "feed_forward_size": 32}
 CODES = {"codebooks": 2, "codebook_size": 8, "beams": ITEMS}
 
 
-def make(**parameters: object) -> TIGER:
+def make(users: int | None = None, **parameters: object) -> TIGER:
     torch.manual_seed(0)
-    model = TIGER(ITEMS, 6, random_text(ITEMS), **{**SMALL, **CODES, **parameters})  # type: ignore[arg-type]
+    model = TIGER(ITEMS, 6, random_text(ITEMS), users, **{**SMALL, **CODES, **parameters})  # type: ignore[arg-type]
     model.prepare([])  # type: ignore[arg-type]
     return model.eval()
 
@@ -81,6 +82,36 @@ def test_a_beam_as_wide_as_all_items_scores_each_by_its_likelihood() -> None:
 
 
 @torch.no_grad()
+def test_the_token_of_a_user_stands_before_the_history() -> None:
+    """A beam as wide as all items, against one pass of the T5 over tokens put together here, without padding."""
+    model, batch = make(9_000, beams=200), replace(random_batch(3, items=ITEMS), user_B=torch.tensor([7, 2_003, 8_999]))
+    assert model.t5.config.vocab_size == 1 + 3 * 8 + 2_000
+    scores_BI = model.rank_scores(batch)
+    token_IC = model._tokens(torch.arange(1, ITEMS + 1))
+    for row, token in enumerate([25 + 7, 25 + 3, 25 + 999]):
+        history_LC = model._tokens(batch.history_BL[row, : int(batch.length_B[row])])
+        read_1S = torch.cat([torch.tensor([token]), history_LC.flatten()])[None]
+        for item in (0, 11, ITEMS - 1):
+            logits_CV = model.t5(input_ids=read_1S, labels=token_IC[item][None]).logits[0]
+            expected = torch.log_softmax(logits_CV, dim=1).gather(1, token_IC[item][:, None]).sum()
+            torch.testing.assert_close(scores_BI[row, item], expected, atol=1e-4, rtol=1e-4)
+
+
+def test_users_are_attended_to_and_learned_and_share_tokens() -> None:
+    model, one = make(9_000, beams=5), random_batch(1, items=ITEMS)
+    batch = select(one, torch.zeros(3, dtype=torch.int64))
+    batch = replace(batch, user_B=torch.tensor([5, 6, 2_005], dtype=torch.int32))
+    with torch.no_grad():
+        scores_BI = model.rank_scores(batch).nan_to_num(neginf=0.0)
+    torch.testing.assert_close(scores_BI[0], scores_BI[2])
+    assert not torch.allclose(scores_BI[0], scores_BI[1])
+    model.loss(batch).backward()
+    # Every token has a gradient, as one that might be written; those that are read have far more.
+    norm_U = model.t5.shared.weight.grad[25:].norm(dim=1)
+    assert set(norm_U.topk(2).indices.tolist()) == {5, 6}
+
+
+@torch.no_grad()
 def test_a_narrow_beam_leaves_other_items_without_a_score() -> None:
     model, batch = make(beams=5), random_batch(4, items=ITEMS)
     scores_BI = model.rank_scores(batch)
@@ -100,10 +131,11 @@ def test_a_history_is_attended_to_from_keys_that_are_computed_once() -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("beams", [1, 5, 200])
-def test_the_beam_search_equals_one_that_decodes_everything_anew(beams: int) -> None:
-    model, batch = make(beams=beams), random_batch(9, items=ITEMS)
-    plain = PlainTIGER(ITEMS, 6, random_text(ITEMS), **{**SMALL, **CODES, "beams": beams})  # type: ignore[arg-type]
+@pytest.mark.parametrize(("beams", "users"), [(1, None), (5, None), (200, None), (5, 3_000), (200, 3_000)])
+def test_the_beam_search_equals_one_that_decodes_everything_anew(beams: int, users: int | None) -> None:
+    model, batch = make(users, beams=beams), random_batch(9, items=ITEMS, users=users)
+    parameters = {**SMALL, **CODES, "beams": beams}
+    plain = PlainTIGER(ITEMS, 6, random_text(ITEMS), users, **parameters)  # type: ignore[arg-type]
     plain.load_state_dict(model.state_dict())
     torch.testing.assert_close(model.rank_scores(batch), plain.eval().rank_scores(batch), atol=1e-5, rtol=1e-5)
 
@@ -125,6 +157,17 @@ def test_padding_and_order_of_the_batch_have_no_influence() -> None:
     torch.testing.assert_close(model.rank_scores(other), scores_BI, atol=1e-5, rtol=1e-5)
     order_B = torch.randperm(6)
     torch.testing.assert_close(model.rank_scores(select(batch, order_B)), scores_BI[order_B], atol=1e-5, rtol=1e-5)
+
+
+def test_without_users_the_t5_has_tokens_of_codes_alone() -> None:
+    """And so the weights that it is drawn with."""
+    torch.manual_seed(0)
+    model, after = TIGER(ITEMS, 6, random_text(ITEMS), **SMALL, **CODES), torch.rand(3)  # type: ignore[arg-type]
+    torch.manual_seed(0)
+    names = {"d_model": 16, "num_layers": 1, "num_decoder_layers": 1, "num_heads": 2, "d_kv": 8, "d_ff": 32}
+    plain = _small_t5(vocab_size=1 + 3 * 8, dropout_rate=0.1, **names)
+    assert all(torch.equal(one, plain.state_dict()[name]) for name, one in model.t5.state_dict().items())
+    assert torch.equal(torch.rand(3), after)
 
 
 @torch.no_grad()
