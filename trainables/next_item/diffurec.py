@@ -17,6 +17,7 @@ from trainables.diffusion.samplers import sample_by_steps
 from trainables.next_item.adamw_trained import AdamWTrained
 from trainables.next_item.denoiser import cosine_features, sinusoidal_features
 from trainables.next_item.dropout import dropout
+from trainables.next_item.encoders import EncoderName, build_encoder
 from trainables.next_item.full_softmax import full_softmax_loss
 from trainables.next_item.item_embedding import ItemEmbedding
 from trainables.next_item.transformer import TransformerEncoder
@@ -62,7 +63,7 @@ class EncoderWithoutPositions(TransformerEncoder):
 
 
 class DiffuRec(AdamWTrained):
-    """The target's embedding, noised and added to every item of the history, restored by a transformer.
+    """The target's embedding, noised and added to every item of the history, restored by an encoder.
 
     z_i = e_i + λ_i · (x_t + d_t) with λ_i drawn for each item; the state at the last position is x̂_0, trained by
     cross-entropy with all items. Ranking starts from noise and takes all steps back; each step encodes the history.
@@ -72,7 +73,7 @@ class DiffuRec(AdamWTrained):
         history_length: positions of a history.
         size: embedding size.
         dropout: of embeddings, attention and feed-forward.
-        heads: attention heads.
+        heads: attention heads of the transformer.
         diffusion_steps: T, from the paper; PreferDiff's 2,000 steps for diffusion recommenders would encode each
             history 2,000 times.
         uncertainty: δ, mean and standard deviation of λ.
@@ -82,17 +83,21 @@ class DiffuRec(AdamWTrained):
             the embedding dropout is 0.3.
         embedding_dropout: of the history's items before their layer norm, the first dropout that they meet; None for
             the variant's own, in `paper` the same as `dropout`.
+        encoder: of the noised history; `gru`, which takes no heads, is for `paper` alone.
 
     The other parameters are as in `AdamWTrained`.
 
-    Both variants have the encoder of PreferDiff D.2, one layer of two heads, which drops parts of its inputs, too. The
-    program has four layers of four heads, with feed-forwards four times as wide; a history's items attend to its
+    Both variants have the transformer of PreferDiff D.2, one layer of two heads, which drops parts of its inputs, too.
+    The program has four layers of four heads, with feed-forwards four times as wide; a history's items attend to its
     padding too, which is also among the items that are scored. It trains on every item of a sequence but the first (the
     setting `prefixes` does), with 50 positions and size 128, by Adam in batches of 512, at a rate that falls every 100
     epochs, until none of six metrics has become better for 100 epochs. Both variants draw times evenly, and so does the
     program: it has a sampler of important times, but never tells it a loss.
 
     Source: Li et al. 2023, §4 (eq. 12–17, Algorithms 1 and 2), and the authors' program.
+
+    Raises:
+        ValueError: the variant does not have the encoder, or the size is no multiple of the number of heads.
     """
 
     def __init__(
@@ -107,18 +112,23 @@ class DiffuRec(AdamWTrained):
         uncertainty: NonNegativeFloat = 0.001,
         variant: Literal["paper", "released"] = "paper",
         embedding_dropout: DropoutRate | None = None,
+        encoder: EncoderName = "transformer",
         **shared: Any,
     ) -> None:
         super().__init__(**shared)
         released = variant == "released"
+        if released and encoder != "transformer":
+            raise ValueError(f"DiffuRec: variant 'released' has no encoder {encoder!r}; use variant 'paper'")
         own_dropout = RELEASED_EMBEDDING_DROPOUT if released else dropout
         self.embedding_dropout = own_dropout if embedding_dropout is None else embedding_dropout
         self.uncertainty = uncertainty
         self.variant = variant
         self.embedding = ItemEmbedding(items, size, scored_in_loss=True)
         self.item_norm = nn.LayerNorm(size)
-        encoder = EncoderWithoutPositions if released else TransformerEncoder
-        self.approximator = encoder(size, history_length, dropout, heads)
+        if released:
+            self.approximator: nn.Module = EncoderWithoutPositions(size, history_length, dropout, heads)
+        else:
+            self.approximator = build_encoder(encoder, size, history_length, dropout, heads, "float32")
         self.time_layers = nn.Sequential(nn.Linear(size, 4 * size), nn.SiLU(), nn.Linear(4 * size, size))
         self.diffusion = GaussianDiffusion(truncated_linear_variances(diffusion_steps))
         self.reverse_steps = wide_steps(self.diffusion) if released else self.diffusion.ddpm_steps()

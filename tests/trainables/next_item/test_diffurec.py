@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from tests.trainables.next_item.sequence_batches import random_batch
 from trainables.base import SequenceBatch
+from trainables.diffusion.samplers import sample_by_steps
 from trainables.next_item.conformance import CHECKS, Build
 from trainables.next_item.denoiser import cosine_features
 from trainables.next_item.diffurec import DiffuRec, truncated_linear_variances
@@ -91,6 +92,59 @@ def test_learns_what_follows_what() -> None:
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < 1 < 3 < losses[0]
+
+
+def gru_state(model: DiffuRec, noised_BLD: Tensor, length_B: Tensor) -> Tensor:
+    """Torch's recurrent layer, a history at a time, without padding [B, D]."""
+    layer = model.approximator.layer
+    rows = zip(noised_BLD, length_B.tolist(), strict=True)
+    return torch.stack([layer(noised_LD[None, :length])[0][0, -1] for noised_LD, length in rows])
+
+
+@torch.no_grad()
+def test_loss_and_ranking_with_a_recurrent_encoder() -> None:
+    model, batch = make(uncertainty=0.5, encoder="gru"), random_batch(9)
+    torch.manual_seed(1)
+    loss, scores_BI = model.loss(batch), model.rank_scores(batch)
+
+    torch.manual_seed(1)
+    history_BLD = functional.layer_norm(model.embedding.histories(batch), (8,))
+    time_B = torch.randint(1, 5, (9,))
+    noise_BD, lambda_BL1 = torch.randn(9, 8), 0.5 + 0.5 * torch.randn(9, 6, 1)
+    kept_B1 = torch.tensor(model.diffusion.alpha_bar)[time_B][:, None]
+    x_BD = kept_B1.sqrt() * model.embedding.weight[batch.target_B - 1] + (1 - kept_B1).sqrt() * noise_BD
+    x_BD = x_BD + model.time_layers(model.sinusoidal[time_B])
+    clean_BD = gru_state(model, history_BLD + lambda_BL1 * x_BD[:, None], batch.length_B)
+    expected = functional.cross_entropy(clean_BD @ model.embedding.weight.T, batch.target_B.long() - 1)
+    torch.testing.assert_close(loss, expected)
+
+    def denoise(x_BD: Tensor, time: int) -> Tensor:
+        lambda_BL1 = 0.5 + 0.5 * torch.randn(9, 6, 1)
+        timed_BD = x_BD + model.time_layers(model.sinusoidal[time])
+        return gru_state(model, history_BLD + lambda_BL1 * timed_BD[:, None], batch.length_B)
+
+    x_BD = sample_by_steps(denoise, torch.randn(9, 8), model.diffusion.ddpm_steps())
+    torch.testing.assert_close(scores_BI, x_BD @ model.embedding.weight.T, atol=1e-4, rtol=1e-4)
+
+
+def test_by_default_the_encoder_is_the_transformer_and_drawn_as_ever() -> None:
+    torch.manual_seed(0)
+    model, after = DiffuRec(50, 6, size=8, diffusion_steps=4), torch.rand(3)
+    torch.manual_seed(0)
+    item_ID, encoder = torch.randn(50, 8), TransformerEncoder(8, 6, 0.1, 2)
+    time_layers = torch.nn.Sequential(torch.nn.Linear(8, 32), torch.nn.SiLU(), torch.nn.Linear(32, 8))
+    assert torch.equal(model.embedding.weight, item_ID)
+    for found, drawn in ((model.approximator, encoder), (model.time_layers, time_layers)):
+        expected = drawn.state_dict()
+        assert found.state_dict().keys() == expected.keys()
+        assert all(torch.equal(value, expected[name]) for name, value in found.state_dict().items())
+    assert (model.approximator.heads, model.approximator.dropout) == (2, 0.1)
+    assert torch.equal(torch.rand(3), after)
+
+
+def test_the_released_form_has_the_transformer_alone() -> None:
+    with pytest.raises(ValueError, match="DiffuRec: variant 'released' has no encoder 'gru'; use variant 'paper'"):
+        make(variant="released", encoder="gru")
 
 
 def released(**parameters: object) -> DiffuRec:

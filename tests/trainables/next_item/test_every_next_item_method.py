@@ -105,3 +105,4 @@ def test_the_baselines_without_text_are_here() -> None:
     assert expected | {"preferdiff"} <= set(METHODS)
     assert {"popularity", "item_knn", "nearest_text"} <= set(RANKERS)
     assert set(WITH_USERS) == {"caser", "hgn", "tiger"}
+    assert {("diffurec", encoder) for encoder in ("transformer", "gru")} <= set(CASES)
