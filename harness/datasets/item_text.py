@@ -4,8 +4,8 @@ Both are read from the descriptions that the preparation wrote, which the datase
 that it took along. They are made when a trial first needs them, and kept as artefacts of their own inside the prepared
 dataset's folder:
 
-- `text-<encoder>-<source>/`: `items.parquet` with `embedding` float32 [I, D], row i for item id i + 1, and
-  `schema.json` (`TextSchema`);
+- `text-<encoder>-<source>/`, with `-<pooling>` behind it where that is not the encoder's own: `items.parquet` with
+  `embedding` float32 [I, D], row i for item id i + 1, and `schema.json` (`TextSchema`);
 - `attributes/`: `items.parquet` with `attribute` int32 [I, A], ids from 1, padded on the right with 0.
 
 Legend: I items, D text embedding size, A attributes of an item.
@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from harness.datasets import catalog
-from harness.datasets.encoder import encode
+from harness.datasets.encoder import TextPooling, encode
 from harness.datasets.item_descriptions import COLUMNS as KNOWN_COLUMNS
 from harness.datasets.item_descriptions import DESCRIPTIONS, ITEM_ID
 from harness.datasets.kept_item_text import kept_item_text
@@ -67,14 +67,15 @@ class ItemInput:
     note: str
 
 
-def item_text(dataset: PreparedDataset, encoder: str, source: TextSource) -> ItemInput:
+def item_text(dataset: PreparedDataset, encoder: str, source: TextSource, pooling: TextPooling = "model") -> ItemInput:
     """Return the items' text embeddings, float32 [I, D]; an item without text has the mean of the others.
 
     Raises:
-        InputError: there is no such encoder, or what it needs is not installed.
+        InputError: there is no such encoder, it has no such pooling, or what it needs is not installed.
         DataError: the dataset has no such text, or its file is missing or another than the known one.
     """
-    content = f"text-{_as_folder(encoder)}-{source}"
+    pooled = "" if pooling == "model" else f"-{pooling}"
+    content = f"text-{_as_folder(encoder)}-{source}{pooled}"
 
     def make() -> tuple[Table, str]:
         file, rows = _item_rows(dataset)
@@ -82,11 +83,12 @@ def item_text(dataset: PreparedDataset, encoder: str, source: TextSource) -> Ite
         if not any(sentences):
             other = "; use text_source: keywords" if any(row["idgenrec_keywords"] for row in rows) else ""
             raise DataError(f"{dataset.name}: {file.name} has no {source} of items{other}")
-        encoded = encode([sentence for sentence in sentences if sentence], encoder)
+        encoded = encode([sentence for sentence in sentences if sentence], encoder, pooling)
         has_text_I = np.array([bool(sentence) for sentence in sentences])
         embedding_ID = np.tile(encoded.embedding_SD.mean(0), (len(sentences), 1)).astype(np.float32)
         embedding_ID[has_text_I] = encoded.embedding_SD
-        note = f"item text: {_described(rows, source)}, {encoder} (weights {encoded.fingerprint[:8]})"
+        named = encoder if pooling == "model" else f"{encoder}'s {pooling} state"
+        note = f"item text: {_described(rows, source)}, {named} (weights {encoded.fingerprint[:8]})"
         return {"embedding": embedding_ID}, note
 
     made = _artefact(dataset, content, make)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
+from harness.datasets.encoder import TextPooling
 from harness.datasets.item_text import ItemInput, TextSource, item_attributes, item_text
 from harness.devices import moved, sequences_on
 from harness.errors import InputError
@@ -43,8 +44,8 @@ class NextItemSettings(BaseModel):
     programs of several baselines do; PreferDiff trains on the last item alone. What is prepared before training, or
     trains nothing, reads the histories as they are.
     `rank_history` ranks the items of the history like all others, as PreferDiff does; without it they come last, in
-    validation too. `text_encoder` and `text_source` say where a model that needs the items' text has it from; see
-    `harness.datasets.item_text`.
+    validation too. `text_encoder`, `text_pooling` and `text_source` say where a model that needs the items' text has it
+    from; see `harness.datasets.encoder` and `harness.datasets.item_text`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -58,6 +59,7 @@ class NextItemSettings(BaseModel):
     prefixes: bool = False
     rank_history: bool = True
     text_encoder: str = "minilm"
+    text_pooling: TextPooling = "model"
     text_source: TextSource = "descriptions"
 
 
@@ -241,7 +243,7 @@ def _item_inputs(context: Context) -> dict[str, ItemInput]:
     """Return what the method's constructor takes of the items, by argument name."""
     settings, dataset = _settings(context), context.dataset
     sources: dict[str, Callable[[], ItemInput]] = {
-        "text_IE": lambda: item_text(dataset, settings.text_encoder, settings.text_source),
+        "text_IE": lambda: item_text(dataset, settings.text_encoder, settings.text_source, settings.text_pooling),
         "attribute_IA": lambda: item_attributes(dataset),
     }
     wanted = inspect.signature(context.method.cls).parameters

@@ -129,7 +129,7 @@ def state(checkpoint: bytes | None) -> dict[str, Tensor]:
     return {} if checkpoint is None else torch.load(io.BytesIO(checkpoint), weights_only=True)
 
 
-def by_letters(sentences: Sequence[str], name: str) -> Encoded:
+def by_letters(sentences: Sequence[str], name: str, pooling: str) -> Encoded:
     counts = [[sentence.count(letter) for letter in "aeionst1"] for sentence in sentences]
     return Encoded(np.array(counts, dtype=np.float32), "f" * 64)
 

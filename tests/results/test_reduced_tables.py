@@ -54,7 +54,7 @@ SMALL_AXES: dict[str, list[float]] = {
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Places:
     """An empty checkout with the real search spaces, and an encoder of text that knows letters alone."""
 
-    def by_letters(sentences: Sequence[str], name: str) -> Encoded:
+    def by_letters(sentences: Sequence[str], name: str, pooling: str) -> Encoded:
         counts = [[sentence.count(letter) for letter in "aeionst1"] for sentence in sentences]
         return Encoded(np.array(counts, dtype=np.float32), "f" * 64)
 

@@ -40,7 +40,7 @@ def small(root: Path, monkeypatch: pytest.MonkeyPatch, text: str = CSV, items: i
     return dataset
 
 
-def by_length(sentences: list[str], name: str) -> Encoded:
+def by_length(sentences: list[str], name: str, pooling: str) -> Encoded:
     """Encode a sentence as its length and its number of words."""
     numbers = [[len(sentence), len(sentence.split())] for sentence in sentences]
     return Encoded(np.array(numbers, dtype=np.float32), "f" * 64)
@@ -49,9 +49,9 @@ def by_length(sentences: list[str], name: str) -> Encoded:
 def test_text_is_encoded_once_and_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dataset, asked = small(tmp_path, monkeypatch), []
 
-    def encoding(sentences: list[str], name: str) -> Encoded:
+    def encoding(sentences: list[str], name: str, pooling: str) -> Encoded:
         asked.append((name, sentences))
-        return by_length(sentences, name)
+        return by_length(sentences, name, pooling)
 
     monkeypatch.setattr(item_text, "encode", encoding)
     first = item_text.item_text(dataset, "minilm", "descriptions")
@@ -68,6 +68,28 @@ def test_text_is_encoded_once_and_read_again(tmp_path: Path, monkeypatch: pytest
     assert "written by a model" in other.note
     schema = json.loads((dataset.folder / "text-minilm-descriptions/schema.json").read_text())
     assert schema["hash"].startswith(first.note.rsplit(" ", 1)[1])
+
+
+def test_text_of_each_pooling_is_kept_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset, asked = small(tmp_path, monkeypatch), list[str]()
+
+    def encoding(sentences: list[str], name: str, pooling: str) -> Encoded:
+        asked.append(pooling)
+        return Encoded(np.full((len(sentences), 2), len(asked), dtype=np.float32), "f" * 64)
+
+    monkeypatch.setattr(item_text, "encode", encoding)
+    own = item_text.item_text(dataset, "minilm", "descriptions")
+    texts = {pooling: item_text.item_text(dataset, "minilm", "descriptions", pooling) for pooling in ("cls", "last")}
+    assert asked == ["model", "cls", "last"]
+    assert [own.value[0, 0], texts["cls"].value[0, 0], texts["last"].value[0, 0]] == [1, 2, 3]
+    for pooling, text in texts.items():
+        again = item_text.item_text(dataset, "minilm", "descriptions", pooling)
+        assert np.array_equal(again.value, text.value)
+        assert f"4 items, minilm's {pooling} state (weights ffffffff)" in text.note
+    assert item_text.item_text(dataset, "minilm", "descriptions", "model").note == own.note
+    assert asked == ["model", "cls", "last"]
+    names = {path.name for path in dataset.folder.glob("text-*")}
+    assert names == {f"text-minilm-descriptions{pooling}" for pooling in ("", "-cls", "-last")}
 
 
 def test_attributes_are_padded_with_0(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

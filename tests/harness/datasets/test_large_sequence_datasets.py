@@ -113,7 +113,7 @@ def test_games_are_described_where_their_file_is_there(tmp_path: Path, monkeypat
     write_gzipped(folder / steam.GAMES, as_python_2([{**tags, "tags": ["Action", "FPS"]}, {"app_name": "no id"}]))
     dataset = prepared_with("steam", tmp_path, monkeypatch)
     monkeypatch.setattr(
-        item_text, "encode", lambda sentences, name: Encoded(np.ones((len(sentences), 2)), str(sentences))
+        item_text, "encode", lambda sentences, name, pooling: Encoded(np.ones((len(sentences), 2)), str(sentences))
     )
     text = item_text.item_text(dataset, "minilm", "descriptions")
     assert text.value.shape == (21, 2)

@@ -357,6 +357,11 @@ def test_a_model_is_given_the_items_text_and_attributes_that_it_takes(tmp_path: 
     assert outcome.note.startswith("our text, rows ")
     assert outcome.checkpoint is not None
     assert outcome.checkpoint["transformation.weight"].shape == (8, 12)
+    write_artefact(
+        small.folder / "text-own-keywords-cls", {"embedding": text_IE}, dataset="small", content="text", note="first"
+    )
+    chosen: dict[str, Any] = {"text_encoder": "own", "text_source": "keywords", "text_pooling": "cls"}
+    assert run(small, MoRec, {"size": 8}, maximum_epochs=1, **chosen).note.startswith("first, rows ")
     attribute_IA = np.array([[1 + index % 5] for index in range(30)], dtype=np.int32)
     write_artefact(
         small.folder / "attributes", {"attribute": attribute_IA}, dataset="small", content="attributes", note="ours"
