@@ -6,7 +6,8 @@ filter's result. The printed interactions come to fewer than 5 of these a sequen
 are those of 53 to 68 % of the sequences, so that both may be of the filter's result.
 
 `amazon-2018-pretraining` has five categories together, each split for itself, with items of its own; early stopping
-sees their validation users, where the paper takes another category's.
+sees their validation users, where the paper takes another category's. Datasets of the first two, three and four of
+these, `amazon-2018-automotive-phones` and so on, are the scales of pretraining of PreferDiff's Figure 4.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ CATEGORIES = {
     "movies": "Movies_and_TV",
 }
 PRETRAINING = ("automotive", "phones", "tools", "instruments", "food")
+"""In the order of PreferDiff's Table 10."""
 REVIEWS = {
     "automotive": 1_711_519,
     "phones": 1_128_437,
@@ -102,6 +104,10 @@ def _dataset(name: str, names: tuple[str, ...], title: str) -> Dataset:
 def _datasets() -> Iterator[Dataset]:
     for name, written in CATEGORIES.items():
         yield _dataset(name, (name,), written.replace("_", " "))
+    for count in range(2, len(PRETRAINING)):
+        names = PRETRAINING[:count]
+        titles = [CATEGORIES[name].replace("_", " ") for name in names]
+        yield _dataset("-".join(names), names, f"{', '.join(titles[:-1])} and {titles[-1]} together")
     yield _dataset("pretraining", PRETRAINING, "pretraining on five categories")
 
 

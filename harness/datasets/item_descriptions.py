@@ -14,10 +14,11 @@ COLUMNS = ("title", "attribute_names", "attribute_ids", "idgenrec_keywords")
 
 @dataclass(frozen=True)
 class ItemDescription:
-    """An item's title, and its categories, brand and the like; both may be missing."""
+    """An item's title, its categories, brand and the like, and IDGenRec's keywords; all may be missing."""
 
     title: str = ""
     attributes: tuple[str, ...] = ()
+    keywords: str = ""
 
 
 def descriptions_file(items: Sequence[ItemDescription]) -> bytes:
@@ -29,7 +30,7 @@ def descriptions_file(items: Sequence[ItemDescription]) -> bytes:
     writer.writerow((ITEM_ID, *COLUMNS))
     for item_id, item in enumerate(items, start=1):
         numbers = " ".join(str(number[name]) for name in item.attributes)
-        writer.writerow((item_id, item.title, "|".join(item.attributes), numbers, ""))
+        writer.writerow((item_id, item.title, "|".join(item.attributes), numbers, item.keywords))
     return stream.getvalue().encode("utf-8")
 
 

@@ -52,6 +52,8 @@ def test_the_names() -> None:
     names |= {"yahoo-r1", "amazon-2018-pretraining"}
     domains = ("automotive", "phones", "tools", "instruments", "food", "office", "cds", "movies")
     names |= {f"amazon-2018-{name}" for name in domains}
+    names |= {f"amazon-2018-automotive-phones{more}" for more in ("", "-tools", "-tools-instruments")}
+    names |= {"amazon-beauty-sports"}
     names |= {"cikm", "cikm-ctr", "taobao", "taobao-ctr"}
     assert set(catalog.dataset_names()) == names
     for name in catalog.dataset_names():

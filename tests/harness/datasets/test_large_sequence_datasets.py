@@ -168,6 +168,35 @@ def test_categories_together_keep_their_items_apart(tmp_path: Path) -> None:
     assert [known.rows for known in contents.splits.values()] == [64, 8, 8]
 
 
+@pytest.mark.parametrize("count", [2, 3, 4, 5])
+def test_each_scale_of_pretraining_is_its_categories_splits_one_after_the_other(
+    count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Figure 4 of PreferDiff: AP, APT, APTI and APTIF."""
+    names = ("automotive", "phones", "tools", "instruments", "food")[:count]
+    for name in names:
+        own, users = amazon_2018.category(name), 40 + 10 * len(name)
+        rows = reviews(users=users, items=10, each=6, prefix=name)
+        write_gzipped(tmp_path / "raw/amazon-2018" / own.reviews, amazon_lines(rows))
+        products: list[dict[str, object]] = [{"asin": f"{name}item003", "title": name, "brand": "", "category": []}]
+        write_gzipped(tmp_path / "raw/amazon-2018" / own.products, as_json(products))
+    singles, entries = [], catalog._datasets()
+    for name in names:
+        singles.append(prepared_with(f"amazon-2018-{name}", tmp_path, monkeypatch))
+        monkeypatch.setattr(catalog, "_datasets", lambda: entries)
+    together = "pretraining" if count == 5 else "-".join(names)
+    dataset = prepared_with(f"amazon-2018-{together}", tmp_path, monkeypatch)
+    assert (dataset.schema.items, dataset.schema.users) == (10 * count, sum(one.schema.users for one in singles))
+    for split, table in tables_of(dataset).items():
+        own_tables = [tables_of(one)[split] for one in singles]
+        expected = np.concatenate([one["target"] + 10 * place for place, one in enumerate(own_tables)])
+        assert table["target"].tolist() == expected.tolist()
+        shifted = [np.where(one["history"] > 0, one["history"] + 10 * at, 0) for at, one in enumerate(own_tables)]
+        assert table["history"].tolist() == np.concatenate(shifted).tolist()
+    written = (dataset.folder / "item_text.csv").read_text(encoding="utf-8").splitlines()
+    assert [line.split(",")[1] for line in written[4::10]] == list(names)
+
+
 def test_products_of_2018_are_described(tmp_path: Path) -> None:
     rows = reviews(users=40, items=10, each=6)
     products: list[dict[str, object]] = [
@@ -221,6 +250,20 @@ def test_the_pretraining_counts_add_up() -> None:
     facts = catalog.find("amazon-2018-pretraining").facts
     assert facts["reviewers"] == 746_688  # PreferDiff Table 5
     assert facts["reviews"] == sum(amazon_2018.REVIEWS[name] for name in amazon_2018.PRETRAINING)
+
+
+def test_the_counts_of_each_scale_add_up() -> None:
+    """Figure 4 of PreferDiff, counted by its Table 10."""
+    expected = {
+        "automotive-phones": 193_651 + 157_212,
+        "automotive-phones-tools": 193_651 + 157_212 + 240_799,
+        "automotive-phones-tools-instruments": 193_651 + 157_212 + 240_799 + 27_530,
+    }
+    for name, reviewers in expected.items():
+        dataset = catalog.find(f"amazon-2018-{name}")
+        assert dataset.facts["reviewers"] == reviewers
+        assert dataset.facts["reviews"] == sum(amazon_2018.REVIEWS[one] for one in name.split("-"))
+        assert len(dataset.layouts[0]) == 2 * len(dataset.layouts[1]) == 2 * len(name.split("-"))
 
 
 def test_leave_one_out_from_the_reviews_of_2014(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
