@@ -145,7 +145,7 @@ def test_initial_values() -> None:
     encoder = TransformerEncoder(64, 10)
     bound = math.sqrt(6 / (64 + 64))  # Xavier-uniform
     for projection in (encoder.query, encoder.key, encoder.value):
-        assert float(projection.weight.abs().max()) == pytest.approx(bound, rel=0.01)
+        assert float(projection.weight.detach().abs().max()) == pytest.approx(bound, rel=0.01)
     assert float(encoder.query.bias.abs().max()) == float(encoder.value.bias.abs().max()) == 0
     assert float(encoder.position_LD.std()) == pytest.approx(1, abs=0.1)
 
