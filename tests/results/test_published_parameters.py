@@ -34,4 +34,6 @@ def test_leave_one_out_has_the_parameters_of_the_same_data(dataset: str, method:
 def test_items_have_the_text_that_tells_them_apart(method: str) -> None:
     published = {dataset: CATALOG.find(method).published_for(dataset) or {} for dataset in TABLE_12}
     sources = {dataset: values.get("text_source", "descriptions") for dataset, values in published.items()}
+    together = CATALOG.find(method).published_for("amazon-beauty-sports") or {}
+    assert together.get("text_source") == "keywords"
     assert sources == {"amazon-sports": "keywords", "amazon-beauty": "descriptions", "amazon-toys": "keywords"}
