@@ -227,4 +227,5 @@ def _where(result: TrialResult) -> str:
         return ""
     where = result.environment
     threads = f"{where.threads} thread{'s' if where.threads > 1 else ''}"
-    return f"{where.processor}, {threads}, torch {where.torch}"
+    device = f"{where.processor}, {where.gpu}" if where.gpu else where.processor
+    return f"{device}, {threads}, torch {where.torch}"

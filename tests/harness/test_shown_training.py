@@ -16,12 +16,12 @@ from harness.figures import plot, svg
 from harness.item_embeddings import covariance, t_sne
 from harness.measured import Measured, read_measured
 from harness.projections import FILE, read_projections
-from harness.record import Curve, TrialResult
+from harness.record import Curve, Environment, TrialResult
 from harness.running import open_table, run_table
 from harness.specs import TrialSpec
 from harness.store import Store
 from harness.table_specs import find_table
-from harness.tablerun import Options
+from harness.tablerun import Options, _where
 from harness.tables import to_markdown
 from harness.training_curve import TrainingCurve, inference_time, training_curve, training_metrics
 from tests.harness.small_table import SEQUENCES, TABLE, SmallTable, small_next_item
@@ -43,6 +43,14 @@ def result(curves: dict[str, Curve], **parameters: int) -> TrialResult:
         purpose="repeat",
     )
     return TrialResult(id=spec.id, spec=spec, status="finished", curves=curves)
+
+
+def test_a_time_says_which_processor_and_gpu_it_was_taken_on() -> None:
+    where = Environment(python="3", torch="2.13.0", numpy="2", platform="p", processor="AVX2", threads=2)
+    on_cpu = result({}).model_copy(update={"environment": where})
+    on_gpu = on_cpu.model_copy(update={"environment": where.model_copy(update={"gpu": "Tesla V100"})})
+    assert _where(on_cpu) == "AVX2, 2 threads, torch 2.13.0"
+    assert _where(on_gpu) == "AVX2, Tesla V100, 2 threads, torch 2.13.0"
 
 
 def test_times_and_the_best_epoch_are_read_from_the_curves() -> None:
