@@ -47,7 +47,9 @@ TableName = Annotated[str, typer.Argument(help="A folder of results/, for exampl
 Datasets = Annotated[list[str] | None, typer.Option(help="Only these datasets, separated by commas.")]
 Methods = Annotated[list[str] | None, typer.Option(help="Only these rows or methods, separated by commas.")]
 Seeds = Annotated[list[str] | None, typer.Option(help="Only these seeds, for example 0-4,7.")]
-Published = Annotated[bool, typer.Option("--published", help="Skip the search and take the paper's parameters.")]
+Published = Annotated[
+    bool, typer.Option("--published", help="Skip the search: the parameters that search_spaces/ has as published.")
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", help="Change a parameter, search.trials, threads, gpus, feed, workers: key=value."),
@@ -167,7 +169,7 @@ def run(
     cpus: Annotated[int | None, typer.Option(min=1, help="Logical CPUs to use on this machine.")] = None,
     serial: Annotated[bool, typer.Option("--serial", help="One trial after the other in this process.")] = False,
 ) -> None:
-    """Search and repeat what is missing of a table, then show it."""
+    """Search and repeat what the store lacks of a table, then show it."""
     with quick_imports():
         from harness.running import run_table
         from harness.tablerun import Options

@@ -96,6 +96,11 @@ def check_start(row: Row, above: tuple[Row, ...], kind: str) -> None:
         ValueError: something does not go together; the message says where.
     """
     where = f"rows.{row.name}"
+    start = next((other for other in above if other.name == row.starts_from), None)
+    if row.untuned and (row.evaluates or (start is not None and not start.untuned)):
+        raise ValueError(
+            f"{where}.untuned: its parameters, or its start's, are those of {row.starts_from}; make that untuned too"
+        )
     if row.fixed and kind != "curve":
         raise ValueError(f"{where}.fixed: only rows of a curve are; remove it")
     if row.pretrained_on:
@@ -107,7 +112,6 @@ def check_start(row: Row, above: tuple[Row, ...], kind: str) -> None:
         return
     if kind == "timing":
         raise ValueError(f"{where}.starts_from: a timed trial trains for itself; give it the parameters of its start")
-    start = next((other for other in above if other.name == row.starts_from), None)
     if start is None:
         raise ValueError(f"{where}.starts_from: {row.starts_from!r} must stand above it")
     if row.method is not None and start.method is None:

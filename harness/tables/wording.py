@@ -14,7 +14,9 @@ LEGEND = (
     "≈ consistent (beyond it, but the printed value lies in the 95 % interval of seeds and test sample together), "
     "✗ not reproduced; ~ unstable (the seeds' standard deviation exceeds the tolerance). "
     "Best bold, second best underlined, among printed and among measured values apart. Effect: the mean paired "
-    "difference over its standard deviation; among thousands of users even a tiny effect has a tiny p."
+    "difference over its standard deviation; among thousands of users even a tiny effect has a tiny p. Paired by user, "
+    "an interval is of other test users, not of other seeds. Published parameters are those that search_spaces/ has as "
+    "published, ours where the paper prints none."
 )
 COUNTS_LEGEND = (
     "Ours: counted in the prepared data, of items all that it has ids for. ✓ equals the printed number, ✗ does not."

@@ -224,6 +224,10 @@ def test_ranges_of_integers_and_of_floats() -> None:
         ({"rows": [{"name": "A", "fixed": True}]}, r"rows\.A\.fixed: only rows of a curve are"),
         ({"rows": [{"name": "A", "shared_backbone": True}]}, r"rows\.A\.shared_backbone: goes with starts_from"),
         (
+            {"rows": [{"name": "A", "method": "m"}, {"name": "B", "method": "m", "starts_from": "A", "untuned": True}]},
+            r"rows\.B\.untuned: its parameters, or its start's, are those of A; make that untuned too",
+        ),
+        (
             {"kind": "timing", "rows": [{"name": "A", "method": "m"}, {"name": "B", "starts_from": "A"}]},
             r"rows\.B\.starts_from: a timed trial trains for itself",
         ),
