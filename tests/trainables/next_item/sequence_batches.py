@@ -1,6 +1,9 @@
 """Random histories for the tests of next-item models."""
 
+from collections.abc import Callable
+
 import torch
+from torch import Tensor
 
 from trainables.base import SequenceBatch
 
@@ -20,3 +23,10 @@ def random_batch(
 def select(batch: SequenceBatch, index: torch.Tensor) -> SequenceBatch:
     user_B = None if batch.user_B is None else batch.user_B[index]
     return SequenceBatch(batch.history_BL[index], batch.length_B[index], batch.target_B[index], user_B)
+
+
+def of_each_history(batch: SequenceBatch, value: Callable[..., Tensor]) -> Tensor:
+    """Return the values of a function of one history without padding, and of its user where the batch tells one."""
+    history = [items[:length] for items, length in zip(batch.history_BL.tolist(), batch.length_B, strict=True)]
+    users = [] if batch.user_B is None else [batch.user_B.tolist()]
+    return torch.stack([value(*row) for row in zip(history, *users, strict=True)])

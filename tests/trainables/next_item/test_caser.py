@@ -1,9 +1,11 @@
+from functools import partial
+
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tests.trainables.next_item.sequence_batches import random_batch
+from tests.trainables.next_item.sequence_batches import of_each_history, random_batch
 from trainables.next_item.caser import Caser
 
 LENGTH, SIZE, USERS = 6, 8, 5
@@ -45,8 +47,7 @@ def by_hand(model: Caser, items: list[int], user: int | None = None) -> Tensor:
 @torch.no_grad()
 def test_scores_are_those_of_the_equations() -> None:
     model, batch = make().eval(), random_batch(5)
-    rows = zip(batch.history_BL.tolist(), batch.length_B.tolist(), strict=True)
-    expected = torch.stack([by_hand(model, history[:length]) for history, length in rows])
+    expected = of_each_history(batch, partial(by_hand, model))
     torch.testing.assert_close(model.rank_scores(batch), expected, atol=1e-4, rtol=1e-4)
 
 
@@ -54,8 +55,7 @@ def test_scores_are_those_of_the_equations() -> None:
 def test_users_stand_beside_what_the_convolutions_say() -> None:
     model, batch = make(USERS).eval(), random_batch(9, users=USERS)
     assert batch.user_B is not None and len(batch.user_B.unique()) > 2
-    rows = zip(batch.history_BL.tolist(), batch.length_B.tolist(), batch.user_B.tolist(), strict=True)
-    expected = torch.stack([by_hand(model, history[:length], user) for history, length, user in rows])
+    expected = of_each_history(batch, partial(by_hand, model))
     torch.testing.assert_close(model.rank_scores(batch), expected, atol=1e-4, rtol=1e-4)
     loss = functional.cross_entropy(expected, batch.target_B.long() - 1)
     torch.testing.assert_close(model.loss(batch), loss, atol=1e-4, rtol=1e-4)

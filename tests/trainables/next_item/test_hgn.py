@@ -1,9 +1,11 @@
+from functools import partial
+
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tests.trainables.next_item.sequence_batches import random_batch
+from tests.trainables.next_item.sequence_batches import of_each_history, random_batch
 from trainables.next_item.hgn import HGN
 
 USERS = 5
@@ -52,8 +54,7 @@ def by_hand_with_user(model: HGN, items: list[int], user: int) -> Tensor:
 def test_users_are_in_both_gates_and_in_the_score(pooling: str) -> None:
     model, batch = make(USERS, pooling=pooling).eval(), random_batch(9, users=USERS)
     assert batch.user_B is not None and len(batch.user_B.unique()) > 2
-    rows = zip(batch.history_BL.tolist(), batch.length_B.tolist(), batch.user_B.tolist(), strict=True)
-    expected = torch.stack([by_hand_with_user(model, history[:length], user) for history, length, user in rows])
+    expected = of_each_history(batch, partial(by_hand_with_user, model))
     torch.testing.assert_close(model.rank_scores(batch), expected, atol=1e-4, rtol=1e-4)
     loss = functional.cross_entropy(expected, batch.target_B.long() - 1)
     torch.testing.assert_close(model.loss(batch), loss, atol=1e-4, rtol=1e-4)
@@ -63,8 +64,7 @@ def test_users_are_in_both_gates_and_in_the_score(pooling: str) -> None:
 @torch.no_grad()
 def test_scores_are_those_of_the_equations(pooling: str) -> None:
     model, batch = make(pooling=pooling).eval(), random_batch(5)
-    rows = zip(batch.history_BL.tolist(), batch.length_B.tolist(), strict=True)
-    expected = torch.stack([by_hand(model, history[:length]) for history, length in rows])
+    expected = of_each_history(batch, partial(by_hand, model))
     torch.testing.assert_close(model.rank_scores(batch), expected, atol=1e-4, rtol=1e-4)
 
 
