@@ -1,6 +1,7 @@
 """BERT4Rec (Sun et al. 2019) as PreferDiff's Table 1 compares with it.
 
-Legend: B histories, L positions, M masked positions of a batch, D embedding size, H heads, I items.
+Legend: B histories, L positions, M masked positions of a batch, K of a history at most, D embedding size, H heads,
+E = D / H, J = K·H, I items.
 """
 
 from __future__ import annotations
@@ -16,13 +17,14 @@ from trainables.next_item.appended import with_item_appended
 from trainables.next_item.dropout import dropout
 from trainables.next_item.full_softmax import full_softmax_loss
 from trainables.next_item.item_embedding import ItemEmbedding
+from trainables.next_item.last_position_attention import attended
 
 
 class BERT4Rec(AdamWTrained):
     """A bidirectional attention layer that restores masked items; the next item is a mask at the history's end.
 
     Trains on a user's history and target as one sequence, whose masked items are restored by cross-entropy over all
-    items. Masked items alone go through the feed-forward layers and are scored.
+    items. Masked items alone attend, go through the feed-forward layers and are scored.
 
     PreferDiff D.3 takes its masks from SSLRec. There each item is drawn with probability ρ, perhaps none of a sequence;
     of those drawn 8 of 10 are masked, one is replaced by another item and one is left, and scores come from a layer of
@@ -99,7 +101,7 @@ class BERT4Rec(AdamWTrained):
         item_BLD = self.embedding.histories(sequences)
         x_BLD = torch.where(masked_BL.unsqueeze(-1), self.mask_D, item_BLD) + self.position_LD
         x_BLD = dropout(x_BLD, self.dropout, self.training)
-        attended_MD = self.attention(x_BLD, sequences.length_B)[masked_BL]
+        attended_MD = self.attention(x_BLD, sequences.length_B, masked_BL)
         changed_MD = dropout(self.feed_forward(attended_MD), self.dropout, self.training)
         state_MD: Tensor = self.output(self.norm(attended_MD + changed_MD))
         return state_MD
@@ -122,14 +124,29 @@ class BidirectionalAttention(nn.Module):
         self.output = nn.Linear(size, size)
         self.norm = nn.LayerNorm(size)
 
-    def forward(self, x_BLD: Tensor, length_B: Tensor) -> Tensor:
-        """Return the attended sequences [B, L, D]; padded positions are not attended to, and theirs mean nothing."""
-        projected = self.query_key_value(x_BLD).unflatten(-1, (3, self.heads, -1))
-        query_BHLE, key_BHLE, value_BHLE = projected.permute(2, 0, 3, 1, 4)
-        score_BHLL = query_BHLE @ key_BHLE.transpose(-1, -2) * query_BHLE.shape[-1] ** -0.5
-        padded_BL = torch.arange(x_BLD.shape[1]) >= length_B.unsqueeze(1)
-        weight_BHLL = torch.softmax(score_BHLL.masked_fill(padded_BL[:, None, None], -torch.inf), dim=-1)
-        weight_BHLL = dropout(weight_BHLL, self.dropout, self.training)
-        attended_BLD = self.output((weight_BHLL @ value_BHLE).transpose(1, 2).flatten(2))
-        normed_BLD: Tensor = self.norm(x_BLD + dropout(attended_BLD, self.dropout, self.training))
-        return normed_BLD
+    def forward(self, x_BLD: Tensor, length_B: Tensor, asked_BL: Tensor) -> Tensor:
+        """Return the attended states of the positions asked for [M, D], in the order of rows and positions.
+
+        No position is projected to a key or a value: the key's weight is applied to the few queries, the value's to
+        what they attend to. Equal to attention from all positions up to rounding. Padded positions are not attended to.
+        """
+        real_BL = torch.arange(x_BLD.shape[1]) < length_B.unsqueeze(1)
+        row_M, position_M = asked_BL.nonzero(as_tuple=True)
+        place_M = asked_BL.cumsum(1)[row_M, position_M] - 1
+        shape = len(x_BLD), int(asked_BL.sum(1).max()), self.heads, x_BLD.shape[2]
+        query_HED, key_HED, value_HED = self.query_key_value.weight.unflatten(0, (3, self.heads, -1))
+        # The key's bias would add the same to all scores of a query, and the softmax cancels that.
+        bias_HE, _, value_bias_HE = self.query_key_value.bias.unflatten(0, (3, self.heads, -1))
+
+        x_MD = x_BLD[row_M, position_M]
+        query_MHE = torch.einsum("md,hed->mhe", x_MD, query_HED) + bias_HE
+        query_MHD = torch.einsum("mhe,hed->mhd", query_MHE, key_HED)
+        query_BJD = x_BLD.new_zeros(shape).index_put((row_M, place_M), query_MHD).flatten(1, 2)
+        scale = query_MHE.shape[2] ** -0.5
+        mixed_BJD, sum_BJ = attended(x_BLD, query_BJD, real_BL, scale, self.dropout, self.training)
+        mixed_MHD, sum_MH = mixed_BJD.view(shape)[row_M, place_M], sum_BJ.view(shape[:3])[row_M, place_M]
+        # Dropout leaves weights that do not sum to one, so the bias is weighted too.
+        value_MHE = torch.einsum("mhd,hed->mhe", mixed_MHD, value_HED) + sum_MH.unsqueeze(-1) * value_bias_HE
+        attended_MD = dropout(self.output(value_MHE.flatten(1)), self.dropout, self.training)
+        normed_MD: Tensor = self.norm(x_MD + attended_MD)
+        return normed_MD

@@ -1,4 +1,5 @@
-"""The parts of an encoder's last-position attention whose backward autograd would spread over many passes.
+"""The parts of attention from few positions, an encoder's last one or BERT4Rec's masked ones, whose backward autograd
+would spread over many passes.
 
 Legend: B histories, L positions, D embedding size, H heads, J = 2H.
 """

@@ -1,6 +1,6 @@
 """SASRec, GRU4Rec and BERT4Rec with torch's own operations alone: what the fast forms must equal.
 
-Legend: B histories, L positions, D embedding size, I items, M masked positions of a batch.
+Legend: B histories, L positions, D embedding size, H heads, E = D / H, I items, M masked positions of a batch.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from trainables.base import SequenceBatch
 from trainables.next_item.appended import with_item_appended
-from trainables.next_item.bert4rec import BERT4Rec
+from trainables.next_item.bert4rec import BERT4Rec, BidirectionalAttention
 from trainables.next_item.gru4rec import GRU4Rec
 from trainables.next_item.sasrec import SASRec
 from trainables.next_item.transformer import TransformerEncoder
@@ -46,8 +46,21 @@ class PlainGRU4Rec(GRU4Rec):
         return functional.cross_entropy(state_BD @ self.output.weight.T, batch.target_B.long() - 1)
 
 
+def attended_everywhere(attention: BidirectionalAttention, x_BLD: Tensor, length_B: Tensor) -> Tensor:
+    """Return the attended sequences [B, L, D] with queries, keys and values projected at all positions."""
+    projected = attention.query_key_value(x_BLD).unflatten(-1, (3, attention.heads, -1))
+    query_BHLE, key_BHLE, value_BHLE = projected.permute(2, 0, 3, 1, 4)
+    score_BHLL = query_BHLE @ key_BHLE.transpose(-1, -2) * query_BHLE.shape[-1] ** -0.5
+    padded_BL = torch.arange(x_BLD.shape[1]) >= length_B.unsqueeze(1)
+    weight_BHLL = torch.softmax(score_BHLL.masked_fill(padded_BL[:, None, None], -torch.inf), dim=-1)
+    weight_BHLL = functional.dropout(weight_BHLL, attention.dropout, attention.training)
+    attended_BLD = attention.output((weight_BHLL @ value_BHLE).transpose(1, 2).flatten(2))
+    normed_BLD: Tensor = attention.norm(x_BLD + functional.dropout(attended_BLD, attention.dropout, attention.training))
+    return normed_BLD
+
+
 class PlainBERT4Rec(BERT4Rec):
-    """All positions restored and scored, torch's lookup, cross-entropy and AdamW."""
+    """All positions attended from, restored and scored, torch's lookup, cross-entropy and AdamW."""
 
     def optimizer(self) -> torch.optim.Optimizer:
         return torch.optim.AdamW(self.parameters(), self.learning_rate, weight_decay=self.weight_decay)
@@ -57,7 +70,8 @@ class PlainBERT4Rec(BERT4Rec):
         masked_BL = self._cloze(sequences)
         item_BLD = looked_up(sequences.history_BL, self.embedding.weight)
         x_BLD = torch.where(masked_BL.unsqueeze(-1), self.mask_D, item_BLD) + self.position_LD
-        attended_BLD = self.attention(functional.dropout(x_BLD, self.dropout, self.training), sequences.length_B)
+        x_BLD = functional.dropout(x_BLD, self.dropout, self.training)
+        attended_BLD = attended_everywhere(self.attention, x_BLD, sequences.length_B)
         changed_BLD = functional.dropout(self.feed_forward(attended_BLD), self.dropout, self.training)
         state_BLD = self.output(self.norm(attended_BLD + changed_BLD))
         score_BLI = torch.addmm(self.bias_I, state_BLD.flatten(0, 1), self.embedding.weight.T)
