@@ -15,9 +15,9 @@ from trainables.base import DropoutRate, PositiveInt, Probability, SequenceBatch
 from trainables.next_item.adamw_trained import AdamWTrained
 from trainables.next_item.appended import with_item_appended
 from trainables.next_item.dropout import dropout
+from trainables.next_item.few_query_attention import attended
 from trainables.next_item.full_softmax import full_softmax_loss
 from trainables.next_item.item_embedding import ItemEmbedding
-from trainables.next_item.last_position_attention import attended
 
 
 class BERT4Rec(AdamWTrained):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables.next_item.dropout import dropout
-from trainables.next_item.last_position_attention import attended, positioned
+from trainables.next_item.few_query_attention import attended, positioned
 from trainables.next_item.matrix_weight import MatrixWeight, Precision, Region, times, times_transposed
 
 _Layer = Callable[[Tensor], Tensor]

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from trainables.next_item import dropout, last_position_attention
+from trainables.next_item import dropout, few_query_attention
 from trainables.next_item.transformer import TransformerEncoder
 
 
@@ -65,7 +65,7 @@ def test_forms_agree_in_training_with_the_same_elements_dropped(monkeypatch: pyt
         # The same for all queries, of which the last one counts, and at all positions.
         (lambda *given: last_of_all(encoder, *given), GivenMasks(embedded, weights[:, :, None], changed[:, None])),
     ):
-        for module in (dropout, last_position_attention):
+        for module in (dropout, few_query_attention):
             monkeypatch.setattr(module, "kept_elements", masks)
         state_BD = form(embedded_BLD, length_B)
         inputs = [embedded_BLD, *encoder.parameters()]

@@ -1,7 +1,7 @@
 """The parts of attention from few positions, an encoder's last one or BERT4Rec's masked ones, whose backward autograd
 would spread over many passes.
 
-Legend: B histories, L positions, D embedding size, H heads, J = 2H.
+Legend: B histories, L positions, D embedding size, H queries of a history (one a head and position), J = 2H.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""The backward passes of the last position's attention against numerical gradients, with dropout."""
+"""The backward passes of attention from few positions against numerical gradients, with dropout."""
 
 import torch
 from torch import Tensor
 
-from trainables.next_item.last_position_attention import attended, positioned
+from trainables.next_item.few_query_attention import attended, positioned
 
 RATE = 0.4
 LENGTH_B = torch.tensor([1, 3, 5, 2])
