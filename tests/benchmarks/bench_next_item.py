@@ -21,6 +21,7 @@ from harness.feed import open_sequences
 from harness.metrics.ranking import ranks, recall_at
 from harness.places import places
 from harness.tasks.next_item import NextItemSettings
+from tests.benchmarks.allocation import allocate_as_workers_do
 from tests.trainables.next_item.plain_baselines import PlainBERT4Rec, PlainGRU4Rec, PlainSASRec
 from tests.trainables.next_item.plain_preferdiff import PlainPreferDiff
 from trainables.base import NextItemModel, SequenceBatch
@@ -200,4 +201,5 @@ def main(data_root: Path, threads: int = 2, size: int = 3072) -> None:
 
 
 if __name__ == "__main__":
+    allocate_as_workers_do()
     main(Path(sys.argv[1]) if len(sys.argv) > 1 else places().data, *(int(argument) for argument in sys.argv[2:]))

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from trainables.next_item.late_rows import LateRows, Rates, adamw_in_place
 from trainables.next_item.matrix_weight import MatrixWeight
 
-BLOCK_ELEMENTS = 2**20
-"""Elements of a block: its gradient, 4 MiB, is read again before the last cache has dropped it."""
+BLOCK_ELEMENTS = 2**22
+"""Elements of a block: its gradient, 16 MiB, is read again before the last cache has dropped it. Smaller blocks, which
+the first caches would hold, cost more, in products and in threads that wait for each other."""
 
 
 class BlockwiseAdamW(torch.optim.Optimizer):

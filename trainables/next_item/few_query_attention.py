@@ -41,8 +41,7 @@ class _Positioned(torch.autograd.Function):
         ctx: Any, embedded_BLD: Tensor, position_LD: Tensor, real_BL: Tensor, rate: float
     ) -> tuple[Tensor, Tensor]:
         x_BLD = embedded_BLD + position_LD
-        kept_BLD, ctx.scale = kept_elements(x_BLD, rate)
-        kept_BLD = real_BL[:, :, None] if kept_BLD is None else kept_BLD.logical_and_(real_BL[:, :, None])
+        kept_BLD, ctx.scale = _kept_of_real(x_BLD, real_BL, rate)
         x_BLD.mul_(kept_BLD)
         if ctx.scale != 1:
             x_BLD.mul_(ctx.scale)
@@ -60,6 +59,20 @@ class _Positioned(torch.autograd.Function):
         if ctx.scale != 1:
             dropped_BLD.mul_(ctx.scale)
         return dropped_BLD, dropped_BLD.sum(0), None, None
+
+
+def _kept_of_real(x_BLD: Tensor, real_BL: Tensor, rate: float) -> tuple[Tensor, float]:
+    """Draw which elements dropout keeps, none of padding, bool [B, L, D] or [B, L, 1], and what they are scaled with.
+
+    Nothing is drawn for padding, more than a third of the positions of histories of up to ten.
+    """
+    real_N = real_BL.flatten().nonzero().squeeze(1)
+    kept_ND, scale = kept_elements(x_BLD.new_empty(len(real_N), x_BLD.shape[-1]), rate)
+    if kept_ND is None:
+        return real_BL[:, :, None], scale
+    kept_BLD = real_BL.new_zeros(x_BLD.shape)
+    kept_BLD.flatten(0, 1).index_copy_(0, real_N, kept_ND)
+    return kept_BLD, scale
 
 
 class _Attended(torch.autograd.Function):

@@ -5,7 +5,6 @@ Legend: B rows of a batch, N × K a weight, R rows of a weight, P and Q inputs a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -23,11 +22,17 @@ class Region(NamedTuple):
     columns: tuple[int, int]
 
 
-@dataclass(frozen=True)
-class Factors:
+class Factors(NamedTuple):
     """The gradient of a region, leftᵀ · right: what backward has at hand, many times smaller than the product."""
 
     left_BR: Tensor
+    right_BK: Tensor
+
+
+class _Joined(NamedTuple):
+    """The same as one product, whose left side has the rows of the gradient."""
+
+    left_RB: Tensor
     right_BK: Tensor
 
 
@@ -46,6 +51,7 @@ class MatrixWeight:
         self.parameter = parameter
         self.keeps_factors = False
         self._factors: dict[Region, list[Factors]] = {}
+        self._joined_factors: dict[Region, _Joined] = {}
         self._copy: Tensor | None = None
         if precision == "bfloat16":
             self._copy = torch.empty(parameter.shape, dtype=torch.bfloat16)
@@ -73,10 +79,12 @@ class MatrixWeight:
     def add_factors(self, region: Region, factors: Factors) -> None:
         """Add to the gradient; regions are either the same or do not overlap."""
         self._factors.setdefault(region, []).append(factors)
+        self._joined_factors.pop(region, None)
 
     def clear_factors(self) -> None:
         """Make the gradient zero."""
         self._factors.clear()
+        self._joined_factors.clear()
 
     @property
     def has_gradient(self) -> bool:
@@ -90,31 +98,28 @@ class MatrixWeight:
             covered += max(0, min(end, last) - max(start, first)) * (right - left)
         if covered < out_RK.numel():
             out_RK.zero_()
-        for region, parts in self._factors.items():
+        for region in self._factors:
             first, last = max(start, region.rows[0]), min(end, region.rows[1])
             if first < last:
-                # More rows in one product cost less than more products.
-                self._factors[region] = [factors] = [_joined(parts)]
+                left_RB, right_BK = self._joined(region)
                 rows = slice(first - region.rows[0], last - region.rows[0])
-                _write_product(factors, rows, out_RK[first - start : last - start, slice(*region.columns)])
+                part_RK = out_RK[first - start : last - start, slice(*region.columns)]
+                if left_RB.dtype == part_RK.dtype:
+                    torch.mm(left_RB[rows], right_BK, out=part_RK)
+                else:
+                    part_RK.copy_(left_RB[rows] @ right_BK)
+
+    def _joined(self, region: Region) -> _Joined:
+        """Return a region's gradient as one product: more rows in one cost less than more of them."""
+        if region not in self._joined_factors:
+            left, right = zip(*self._factors[region], strict=True)
+            left_BR, right_BK = (parts[0] if len(parts) == 1 else torch.cat(parts) for parts in (left, right))
+            # Turned once and not by every block's product, which then takes half the time.
+            self._joined_factors[region] = _Joined(left_BR.T.contiguous(), right_BK)
+        return self._joined_factors[region]
 
 
-def _joined(parts: list[Factors]) -> Factors:
-    """Return the factors of the sum of these products."""
-    if len(parts) == 1:
-        return parts[0]
-    return Factors(torch.cat([part.left_BR for part in parts]), torch.cat([part.right_BK for part in parts]))
-
-
-def _write_product(factors: Factors, rows: slice, out: Tensor) -> None:
-    left_RB = factors.left_BR[:, rows].T
-    if left_RB.dtype == out.dtype:
-        torch.mm(left_RB, factors.right_BK, out=out)
-    else:
-        out.copy_(left_RB @ factors.right_BK)
-
-
-class _Product(torch.autograd.Function):
+class _Multiplied(torch.autograd.Function):
     """x · Wᵀ, or x · W, of a weight's region."""
 
     @staticmethod
@@ -160,7 +165,7 @@ def times(x: Tensor, weight: MatrixWeight, region: Region | None = None) -> Tens
 
 def _product(x: Tensor, weight: MatrixWeight, region: Region | None, transposed: bool) -> Tensor:
     chosen = region or weight.whole
-    product: Tensor = _Product.apply(  # type: ignore[no-untyped-call]
+    product: Tensor = _Multiplied.apply(  # type: ignore[no-untyped-call]
         x.reshape(-1, x.shape[-1]), weight.parameter, weight, chosen, transposed
     )
     return product.view(*x.shape[:-1], product.shape[-1])

@@ -27,6 +27,23 @@ def test_gradients_of_embeddings_and_positions_are_those_of_the_dropped_sum() ->
     assert torch.autograd.gradcheck(seeded, (embedded_BLD, position_LD))
 
 
+def test_dropout_of_embeddings_draws_for_real_positions_alone() -> None:
+    torch.manual_seed(0)
+    ones_BLD, zeros_LD = torch.ones(4, 5, 4000), torch.zeros(5, 4000)
+    x_BLD, _ = positioned(ones_BLD, zeros_LD, REAL_BL, RATE, training=True)
+    assert bool((x_BLD[~REAL_BL] == 0).all())
+    assert set(x_BLD[REAL_BL].unique().tolist()) == {0.0, float(x_BLD.max())}
+    # A mean over 4,000 elements of 0 and 1 / 0.6 deviates by 0.013.
+    torch.testing.assert_close(x_BLD[REAL_BL].mean(1), torch.ones(int(LENGTH_B.sum())), atol=0.06, rtol=0)
+    following = torch.rand(1)
+    torch.manual_seed(0)
+    positioned(ones_BLD[:, :3], zeros_LD[:3], REAL_BL[:, :3], RATE, training=True)
+    assert not torch.equal(torch.rand(1), following), "history 2 has two real positions more"
+    torch.manual_seed(0)
+    positioned(ones_BLD.repeat(1, 2, 1), zeros_LD.repeat(2, 1), torch.arange(10) < LENGTH_B[:, None], RATE, True)
+    assert torch.equal(torch.rand(1), following), "five positions more of padding draw nothing"
+
+
 def test_gradients_of_sequence_and_query_are_those_of_the_dropped_weights() -> None:
     def seeded(x_BLD: Tensor, query_BHD: Tensor) -> tuple[Tensor, Tensor]:
         torch.manual_seed(1)

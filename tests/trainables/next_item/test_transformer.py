@@ -59,9 +59,11 @@ def test_forms_agree_in_training_with_the_same_elements_dropped(monkeypatch: pyt
     encoder.dropout = 0.4
     embedded_BLD, direction_BD = torch.randn(4, 5, 8).double().requires_grad_(), torch.randn(4, 8).double()
     embedded, weights, changed = (torch.rand(shape) > 0.4 for shape in ((4, 5, 8), (4, 2, 5), (4, 8)))
+    real_BL = torch.arange(5) < length_B[:, None]
     gradients = []
     for form, masks in (
-        (encoder.last_position, GivenMasks(embedded, weights, changed)),
+        # Draws nothing for padded positions.
+        (encoder.last_position, GivenMasks(embedded[real_BL], weights, changed)),
         # The same for all queries, of which the last one counts, and at all positions.
         (lambda *given: last_of_all(encoder, *given), GivenMasks(embedded, weights[:, :, None], changed[:, None])),
     ):
