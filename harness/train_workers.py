@@ -12,7 +12,7 @@ import torch
 from pydantic import TypeAdapter
 
 from harness.datasets.prepared import open_prepared
-from harness.devices import CPU
+from harness.devices import CPU, computing_on
 from harness.errors import DiffbenchError, StoreError, TrialError
 from harness.feeds import Feed
 from harness.methods import MethodCatalog
@@ -34,6 +34,7 @@ from harness.trial import (
     run_trial,
 )
 from harness.trial_checkpoints import TrialCheckpoints
+from trainables.workers import summed
 
 WORKER_FAILURES = 20
 """So often a trial goes on after a worker's death; then it has failed."""
@@ -123,10 +124,8 @@ def work(config: dict[str, Any]) -> None:
     spec = TrialSpec.model_validate_json(config["spec"])
     places = TypeAdapter(Places).validate_json(config["places"]).in_worker()
     store = Store(places.store)
-    resumed, shared = _resumed(share.rank)
-    checkpoints = TrialCheckpoints(
-        lambda content: _report(content, share.rank), seconds=config["seconds"], resumed=resumed, shared=shared
-    )
+    device = _device(spec.gpus)
+    checkpoints = _checkpoints(spec, share.rank, config["seconds"], device)
     try:
         result, files = run_trial(
             spec,
@@ -135,7 +134,7 @@ def work(config: dict[str, Any]) -> None:
             load_checkpoint(spec.starts_from, store) if spec.starts_from else None,
             feed=Feed("stream", share, read_by_ray),
             checkpoints=checkpoints,
-            device=_device(spec.gpus),
+            device=device,
         )
     except StoreError:
         raise
@@ -180,6 +179,27 @@ def _report(content: bytes, rank: int) -> None:
     with tempfile.TemporaryDirectory(prefix="diffbench-checkpoint-") as folder:
         Path(folder, _file(rank)).write_bytes(content)
         ray.train.report({}, checkpoint=ray.train.Checkpoint.from_directory(folder))
+
+
+def _checkpoints(spec: TrialSpec, rank: int, seconds: float, device: torch.device) -> TrialCheckpoints:
+    """Return a worker's checkpoints, which go on from the last one.
+
+    One that any worker cannot read, as after a machine's sudden end, is passed over by all, and the trial begins anew.
+    """
+
+    def write(content: bytes) -> None:
+        _report(content, rank)
+
+    checkpoints, unread = TrialCheckpoints(write, seconds=seconds), 0
+    try:
+        own, first = _resumed(rank)
+        checkpoints = TrialCheckpoints(write, seconds=seconds, resumed=own, shared=first)
+    except (TrialError, OSError) as error:
+        logging.getLogger(__name__).warning("trial %s: %s; it begins anew", spec.id, error)
+        unread = 1
+    with computing_on(device):
+        unread_by_any = int(summed(torch.tensor(unread)))
+    return TrialCheckpoints(write, seconds=seconds) if unread_by_any else checkpoints
 
 
 def _resumed(rank: int) -> tuple[bytes | None, bytes | None]:

@@ -219,7 +219,8 @@ class Plain(ColdStartMethod):
 class KilledAt(BareBackbone):
     """Trains as `BareBackbone` does; a file in its folder names an optimizer step at which a worker is killed, once.
 
-    Of several workers, they are killed by turns.
+    Of several workers, they are killed by turns. Where the file names a folder, the checkpoints of the killed one that
+    are in it are cut first.
     """
 
     def __init__(self, backbone: CtrModel, *, folder: str, **shared: Any) -> None:
@@ -230,6 +231,15 @@ class KilledAt(BareBackbone):
         step = self.curve.step
         order = self.folder / str(step)
         if step % workers() == rank() and order.exists():
+            cut = order.read_text()
             order.unlink()
+            if cut:
+                self._cut(Path(cut))
             os.kill(os.getpid(), signal.SIGKILL)
         return super().ctr_loss(batch)
+
+    def _cut(self, folder: Path) -> None:
+        paths = list(folder.rglob(f"worker-{rank()}.pt"))
+        assert paths, f"no checkpoints in {folder}"
+        for path in paths:
+            os.truncate(path, path.stat().st_size // 2)

@@ -13,6 +13,7 @@ from harness.record import TrialResult
 from harness.request import Request
 from harness.schedule import Schedule
 from harness.specs import Parameters
+from harness.store import CHECKPOINTS
 from harness.sweep import run_here, run_sweep
 from harness.table_rows import Row
 from harness.table_specs import TableSpec
@@ -42,13 +43,16 @@ class KilledTable(SmallTable):
         *,
         workers: int = 1,
         parameters: Parameters | None = None,
+        cut: bool = False,
     ) -> dict[str, TrialResult]:
         """Run a trial for each name, killed at these steps; in this process, where there is no cluster.
+
+        With `cut` the killed worker's part of the checkpoints is cut in half.
 
         Returns:
             What the trials measured. Their folders are empty afterwards if each kill has happened.
         """
-        rows = tuple(self._row(name, steps, parameters or {}) for name, steps in killed_at.items())
+        rows = tuple(self._row(name, steps, parameters or {}, cut) for name, steps in killed_at.items())
         table = TableSpec(
             title="t", paper="p", kind="cells", task="cold_start", datasets=(self.dataset.name,),
             metrics=("cold/auc",), seeds=(0,), feed="stream", workers=workers, rows=rows,
@@ -65,11 +69,11 @@ class KilledTable(SmallTable):
         """Return the steps at which a trial was to be killed and was not."""
         return sorted(path.name for path in (self.places.data / name).iterdir())
 
-    def _row(self, name: str, steps: Sequence[int], parameters: Parameters) -> Row:
+    def _row(self, name: str, steps: Sequence[int], parameters: Parameters, cut: bool) -> Row:
         folder = self.places.data / name
         folder.mkdir(exist_ok=True)
         for step in steps:
-            (folder / str(step)).touch()
+            (folder / str(step)).write_text(str(Path(self.places.store) / CHECKPOINTS) if cut else "")
         own: Parameters = {"backbone": "deepfm", "batch_size": BATCH_SIZE, "epochs": EPOCHS, "folder": str(folder)}
         return Row(name=name, method="killed_at", parameters=own | parameters)
 

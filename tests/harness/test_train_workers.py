@@ -54,6 +54,18 @@ def test_a_killed_worker_goes_on_from_its_last_checkpoint(table: KilledTable, ca
     assert found.metrics == table.run({"killed": ()})["killed"].metrics
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_trial_whose_checkpoint_is_cut_begins_anew(table: KilledTable, capacity: Capacity, workers: int) -> None:
+    """Of two workers the first one's is whole, and is not gone on from."""
+    step = 5
+    found = table.run({"cut": (step,)}, capacity, workers=workers, cut=True)["cut"]
+    assert found.status == "finished", found.error
+    assert table.left("cut") == [], "it was not killed"
+    assert found.curves[ROWS_SEEN].values == [table.rows_seen]
+    table.store.remove(found.id)
+    assert found.metrics == table.run({"cut": ()}, capacity, workers=workers)["cut"].metrics
+
+
 def test_what_a_new_worker_would_meet_again_is_the_trials_error(
     table: KilledTable, capacity: Capacity, monkeypatch: pytest.MonkeyPatch
 ) -> None:
