@@ -29,6 +29,7 @@ from tests.benchmarks import (
     bench_synthesis,
     bench_tiger,
 )
+from tests.benchmarks.allocation import allocate_as_workers_do
 
 
 def main(data_root: Path) -> None:
@@ -53,4 +54,5 @@ def main(data_root: Path) -> None:
 
 
 if __name__ == "__main__":
+    allocate_as_workers_do()
     main(Path(sys.argv[1]) if len(sys.argv) > 1 else places().data)

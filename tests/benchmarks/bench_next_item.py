@@ -124,7 +124,18 @@ def show_product_rates(size: int, rows: int = 256, rounds: int = 9) -> None:
         print(f"  a batch times a weight, {str(precision).removeprefix('torch.')}: {rate:5.0f} GFLOP/s", flush=True)
 
 
-def compare_with_plain(beauty: PreparedDataset, size: int, rounds: int = 3) -> None:
+def show_memory_rate(megabytes: int = 256, rounds: int = 9) -> None:
+    """Print how fast memory is read and written, which bounds what the optimizer does."""
+    source, target = torch.zeros(megabytes, 2**18), torch.empty(megabytes, 2**18)
+    seconds = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        target.copy_(source)
+        seconds.append(time.perf_counter() - start)
+    print(f"  memory, read and written: {2 * source.nbytes / statistics.median(seconds) / 1e9:5.1f} GB/s", flush=True)
+
+
+def compare_with_plain(beauty: PreparedDataset, size: int, rounds: int = 5) -> None:
     """Time PreferDiff's forms in turns: one plain batch, then two of each fast form."""
     items, length = beauty.schema.items, beauty.schema.history_length
     batches = list(open_sequences(beauty, "train", "repeat").batches(256, shuffle_seed=0))
@@ -198,6 +209,7 @@ def main(data_root: Path, threads: int = 2, size: int = 3072) -> None:
     compare_with_plain(beauty, size)
     compare_chain_with_steps(beauty, size)
     show_product_rates(size)
+    show_memory_rate()
 
 
 if __name__ == "__main__":
