@@ -189,7 +189,10 @@ def finish_trial(
             files.pop(CHECKPOINT, None)
         result = store.write(result, files)
         store.remove_checkpoints(spec.id)
-        return result
+    # The process may wait long for its next trial: it holds nothing of this one.
+    del start, checkpoints, files
+    _trim_memory()
+    return result
 
 
 def checkpoint_name(spec: TrialSpec, catalog: MethodCatalog) -> str:
@@ -344,8 +347,13 @@ def _environment(threads: int, device: torch.device) -> Environment:
 
 
 def _release_memory() -> None:
-    """Give the memory of earlier trials in this process back to the system, where the C library can."""
+    """Give back the memory of earlier trials in this process, that of objects in reference cycles too."""
     gc.collect()
+    _trim_memory()
+
+
+def _trim_memory() -> None:
+    """Give freed memory back to the system, where the C library can."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
