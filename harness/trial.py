@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import functools
-import gc
 import hashlib
 import io
 import logging
 import math
 import os
 import platform
-import resource
 import traceback
 from collections import defaultdict
 from collections.abc import Mapping
@@ -30,6 +27,7 @@ from harness.errors import DiffbenchError, InputError, StoreError, TrialError
 from harness.feeds import Feed
 from harness.methods import MethodCatalog, resolve
 from harness.own_code import own_code_hash
+from harness.process_memory import peak_memory, release_memory, reset_peak_memory, trim_memory
 from harness.record import Curve, Environment, TrialResult
 from harness.specs import TrialSpec
 from harness.store import Store
@@ -105,8 +103,8 @@ def run_trial(
     task = load_task(spec.task)
     resolved = resolve(task, catalog.find(spec.method), spec.parameters, catalog, spec.starts_from)
     torch.set_num_threads(spec.threads)
-    _release_memory()
-    _reset_peak_memory()
+    release_memory()
+    reset_peak_memory()
     clock = TrialClock()
     curves = _Curves(clock)
 
@@ -151,7 +149,7 @@ def run_trial(
         data_note="; ".join(note for note in (dataset.schema.note, outcome.note) if note),
         wall_seconds=round(clock.wall_seconds, 3),
         cpu_seconds=round(clock.cpu_seconds, 3),
-        peak_memory_bytes=_peak_memory(),
+        peak_memory_bytes=peak_memory(),
     )
     return result, {} if error else _files(outcome)
 
@@ -191,7 +189,7 @@ def finish_trial(
         store.remove_checkpoints(spec.id)
     # The process may wait long for its next trial: it holds nothing of this one.
     del start, checkpoints, files
-    _trim_memory()
+    trim_memory()
     return result
 
 
@@ -344,36 +342,3 @@ def _environment(threads: int, device: torch.device) -> Environment:
         threads=threads,
         gpu=device_name(device),
     )
-
-
-def _release_memory() -> None:
-    """Give back the memory of earlier trials in this process, that of objects in reference cycles too."""
-    gc.collect()
-    _trim_memory()
-
-
-def _trim_memory() -> None:
-    """Give freed memory back to the system, where the C library can."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
-
-
-def _reset_peak_memory() -> None:
-    """Let the kernel's high-water mark start anew: workers run many trials, and each has its own peak."""
-    try:
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    except OSError:
-        return
-
-
-def _peak_memory() -> int:
-    """Return the highest resident set size in bytes since the last reset, or of the process where there is none."""
-    try:
-        for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    scale = 1 if os.uname().sysname == "Darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale

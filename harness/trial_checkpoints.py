@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from harness.devices import CPU, moved
 from harness.errors import TrialError
+from harness.process_memory import trim_memory
 from harness.record import Curve
 from harness.seeding import random_state, set_random_state
 from harness.trial_clock import TrialClock
@@ -55,7 +56,7 @@ class TrialCheckpoints(Checkpoints):
         """Rows that this worker's training loops have seen, each as often as it was."""
         self._write, self._seconds = write, seconds
         self._own: dict[str, Any] = _loaded(resumed)
-        self._shared: dict[str, Any] = _loaded(shared if shared is not None else resumed)
+        self._shared: dict[str, Any] = self._own if shared is None else _loaded(shared)
         self._behind: list[str] = list(self._shared.get("behind", []))
         self._returned: dict[str, Any] = dict(self._shared.get("returned", {}))
         self._kept = dict(self._shared.get("kept", {}))
@@ -105,7 +106,10 @@ class TrialCheckpoints(Checkpoints):
             optimizer.load_state_dict(state)
         loop.progress.load(self._shared["progress"])
         set_random_state(self._own["random"])
-        return Place(*self._shared["place"])
+        place = Place(*self._shared["place"])
+        self._own, self._shared = {}, {}
+        trim_memory()
+        return place
 
     def passed(self, place: Place, rows: int, batches: int = 1) -> None:
         """Count the batches, and take a checkpoint when one is due."""
@@ -150,6 +154,9 @@ class TrialCheckpoints(Checkpoints):
         buffer = io.BytesIO()
         torch.save(moved(content, CPU), buffer)
         self._write(buffer.getvalue())
+        # What a checkpoint takes is many times what the next batches need again.
+        del content, buffer
+        trim_memory()
         now = time.perf_counter()
         seconds = max(self._seconds, (now - begin) / SHARE_OF_TIME) if self._seconds else 0.0
         batches = int(seconds * self._batches / max(begin - self._since, 1e-3))
