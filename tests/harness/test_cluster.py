@@ -38,9 +38,7 @@ def test_processes_that_train_keep_the_memory_of_large_tensors(monkeypatch: pyte
         return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
     with connected(cpus=1):
-        assert ray.get(ray.remote(faults_of_second_use).remote()) < 100
-    with connected(cpus=1, imports_ahead=False):
-        assert ray.get(ray.remote(faults_of_second_use).remote()) > 10_000, "64 MiB have 16,384 pages"
+        assert ray.get(ray.remote(faults_of_second_use).remote()) < 100, "64 MiB have 16,384 pages"
 
 
 @pytest.mark.starts_ray
