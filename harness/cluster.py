@@ -29,8 +29,7 @@ _RAY_ENVIRONMENT = {
 }
 
 # Of processes that train, read by glibc as they start. A batch's tensors of megabytes would otherwise go back to the
-# system when they are freed, and be mapped again, a page of 4 KiB and a fault at a time, for the next batch: that took
-# an eighth of the time of PreferDiff's epochs at size 3072 and, on one thread, a fifth of SASRec's at 64.
+# system when they are freed, and be mapped again, a page of 4 KiB and a fault at a time, for the next batch.
 ALLOCATION = {
     "GLIBC_TUNABLES": ":".join(
         (

@@ -64,7 +64,7 @@ class _Positioned(torch.autograd.Function):
 def _kept_of_real(x_BLD: Tensor, real_BL: Tensor, rate: float) -> tuple[Tensor, float]:
     """Draw which elements dropout keeps, none of padding, bool [B, L, D] or [B, L, 1], and what they are scaled with.
 
-    Nothing is drawn for padding, more than a third of the positions of histories of up to ten.
+    Nothing is drawn for padding, which short histories have much of.
     """
     real_N = real_BL.flatten().nonzero().squeeze(1)
     kept_ND, scale = kept_elements(x_BLD.new_empty(len(real_N), x_BLD.shape[-1]), rate)

@@ -114,7 +114,7 @@ class MatrixWeight:
         if region not in self._joined_factors:
             left, right = zip(*self._factors[region], strict=True)
             left_BR, right_BK = (parts[0] if len(parts) == 1 else torch.cat(parts) for parts in (left, right))
-            # Turned once and not by every block's product, which then takes half the time.
+            # Turned once, and not again by the product of every block.
             self._joined_factors[region] = _Joined(left_BR.T.contiguous(), right_BK)
         return self._joined_factors[region]
 
