@@ -8,10 +8,10 @@ import os
 import socket
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.capacity import Capacity, Node
 from harness.errors import ClusterError
 from harness.quick_imports import quick_imports
 
@@ -45,24 +45,6 @@ _STAYS = (".git", ".venv", ".diffbench", ".mypy_cache", ".pytest_cache", ".ruff_
 """What of a checkout no worker needs."""
 
 _NEEDED_LATER = ("pandas", "scipy.stats", "matplotlib.figure")
-
-
-@dataclass(frozen=True)
-class Capacity:
-    """What the cluster's nodes have: the most on one node, and the sum."""
-
-    node_cpus: float
-    node_gpus: float
-    cpus: float
-    gpus: float
-
-
-@dataclass(frozen=True)
-class Slots:
-    """How many trials run at a time, at most, and the CPUs that each reserves, at least."""
-
-    trials: int
-    cpus: float
 
 
 @contextlib.contextmanager
@@ -149,52 +131,13 @@ def prepare_worker() -> None:
         import harness.trial  # noqa: F401
 
 
-def check_fits(capacity: Capacity, *, cpus: float, gpus: float) -> None:
-    """Check that a trial's request can ever be met; Ray would wait for ever.
-
-    Raises:
-        ClusterError: no node has that much.
-    """
-    if cpus > capacity.node_cpus:
-        raise ClusterError(
-            f"a trial asks for {cpus:g} CPUs, the largest node has {capacity.node_cpus:g}; set threads lower"
-        )
-    if gpus > capacity.node_gpus:
-        raise ClusterError(f"a trial asks for {gpus:g} GPUs, the largest node has {capacity.node_gpus:g}; set gpus: 0")
-
-
-def check_workers_fit(capacity: Capacity, workers: int, threads: int, gpus: float) -> None:
-    """Check that a trial's workers, each with so many threads and GPUs, can ever run side by side.
-
-    Raises:
-        ClusterError: all nodes together have too few CPUs or GPUs.
-    """
-    if workers * threads > capacity.cpus:
-        raise ClusterError(
-            f"{workers} workers with {threads} threads each ask for {workers * threads} CPUs, the cluster has"
-            f" {capacity.cpus:g}; set workers or threads lower, or --cpus higher"
-        )
-    if workers * gpus > capacity.gpus:
-        raise ClusterError(
-            f"{workers} workers with {gpus:g} GPUs each ask for {workers * gpus:g} GPUs, the cluster has"
-            f" {capacity.gpus:g}; set workers or gpus lower"
-        )
-
-
-def machine(cpus: int | None = None) -> Capacity:
-    """Return what a cluster that is started here would have, with so many logical CPUs or all of them."""
-    import torch
-
-    here, gpus = float(cpus or os.cpu_count() or 1), float(torch.cuda.device_count())
-    return Capacity(here, gpus, here, gpus)
-
-
-def streamed_cpus(workers: int, threads: int) -> int:
-    """Return the CPUs that a streamed trial keeps busy: its workers' threads, and one that reads for them."""
-    return workers * threads + 1
-
-
 def _check_reachable(address: str) -> None:
+    if address.startswith("ray://"):
+        # Ray's client runs Tune elsewhere, in a copy that knows nothing of this process's schedule.
+        raise ClusterError(
+            f"cluster {address}: a client's address; run on a node of the cluster with `--address auto`, or give its"
+            " head as host:6379"
+        )
     if address in ("auto", "local") or "://" in address:
         return
     host, _, port = address.rpartition(":")
@@ -225,6 +168,4 @@ def _remedy(address: str | None) -> str:
 
 def _capacity(nodes: list[dict[str, dict[str, float]]]) -> Capacity:
     alive = [node["Resources"] for node in nodes if node.get("Alive")]
-    cpus = [resources.get("CPU", 0.0) for resources in alive]
-    gpus = [resources.get("GPU", 0.0) for resources in alive]
-    return Capacity(max(cpus, default=0.0), max(gpus, default=0.0), sum(cpus), sum(gpus))
+    return Capacity(tuple(Node(resources.get("CPU", 0.0), resources.get("GPU", 0.0)) for resources in alive))

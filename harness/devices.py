@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from harness.errors import InputError
+from harness.errors import ClusterError
 from trainables.base import CtrBatch, ItemTable, RowSource, SequenceBatch, SequenceSource
 
 CPU = torch.device("cpu")
@@ -33,12 +33,12 @@ def device_of(gpus: float) -> torch.device:
     """Return the device of a trial that takes so many GPUs: the first that this process sees, or the CPU.
 
     Raises:
-        InputError: it takes a GPU, and torch sees none.
+        ClusterError: it takes a GPU, and torch sees none.
     """
     if not gpus:
         return CPU
     if not torch.cuda.is_available():
-        raise InputError("gpus: torch sees no GPU in this process; set gpus: 0, or install a build of torch for it")
+        raise ClusterError("gpus: torch sees no GPU in this process; set gpus: 0, or install a build of torch for it")
     return torch.device("cuda", torch.cuda.current_device())
 
 

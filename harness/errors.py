@@ -16,8 +16,12 @@ class InputError(DiffbenchError):
     """A table, study, method, parameter or option that cannot be used as written."""
 
 
-class DataError(DiffbenchError):
-    """A raw or prepared file that is missing, damaged or not in the expected format."""
+class SharedError(DiffbenchError):
+    """What a trial meets that others would meet too, whose fault it is not: it ends a sweep, and is in no record."""
+
+
+class DataError(SharedError):
+    """A raw or prepared file that is missing, damaged or not in the expected format, or cannot be written."""
 
 
 class TestDataError(DiffbenchError):
@@ -26,12 +30,16 @@ class TestDataError(DiffbenchError):
     __test__ = False  # not a test class, whatever its name says to pytest
 
 
-class StoreError(DiffbenchError):
+class StoreError(SharedError):
     """The store cannot be read or written."""
 
 
-class ClusterError(DiffbenchError):
+class ClusterError(SharedError):
     """The cluster cannot be reached, has another version, or lacks what a trial asks for."""
+
+
+class LostWorkersError(DiffbenchError):
+    """A trial's workers ended and left no word of why; it may be begun again, from its last checkpoint."""
 
 
 class TrialError(DiffbenchError):

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from rich.table import Table as TextTable
 
-from harness.cluster import connected, machine
+from harness.capacity import machine
+from harness.cluster import connected
 from harness.console import plain_console
 from harness.datasets import catalog as datasets
 from harness.errors import StoreError

@@ -19,9 +19,9 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from harness.cluster import Capacity, Slots, check_fits, check_workers_fit, streamed_cpus
+from harness.capacity import Capacity, Node, Slots, check_fits, check_workers_fit, needs_of_streamed
 from harness.datasets.prepared import open_prepared
-from harness.errors import ClusterError, StoreError
+from harness.errors import ClusterError, LostWorkersError, SharedError
 from harness.interruption import Interruption
 from harness.methods import MethodCatalog
 from harness.places import Places
@@ -53,7 +53,8 @@ def run_sweep(schedule: Schedule, places: Places, capacity: Capacity, watch: Wat
 
     Raises:
         ClusterError: a trial asks for more than any node has, or the run was ended from outside.
-        StoreError: the store could not be written; what was finished stays.
+        SharedError: the store could not be written, or a node lacks the data, room for it or a GPU; what was finished
+            stays, and nothing is recorded as failed for it.
         KeyboardInterrupt: the user interrupted it.
     """
     table = schedule.request.table
@@ -98,7 +99,7 @@ def run_sweep(schedule: Schedule, places: Places, capacity: Capacity, watch: Wat
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     if searcher.problem:
-        raise StoreError(searcher.problem)
+        raise SharedError(searcher.problem)
     if not schedule.done:
         raise ClusterError("the run was ended before all its trials were; the same command goes on from there")
 
@@ -110,13 +111,11 @@ def slots_of(schedule: Schedule, capacity: Capacity) -> Slots:
     """
     table = schedule.request.table
     if table.alone:
-        return Slots(1, capacity.node_cpus)
+        return Slots(1, capacity.most_cpus(table.gpus))
     threads = min((table.threads_of(line.row) for line in schedule.lines), default=table.threads)
-    cpus = streamed_cpus(table.workers, threads) if schedule.streams else threads
-    trials = capacity.cpus // cpus
-    if table.gpus:
-        trials = min(trials, capacity.gpus // (table.workers * table.gpus))
-    return Slots(max(1, int(trials)), threads)
+    streamed = needs_of_streamed(table.workers, threads, table.gpus)
+    needs = streamed if schedule.streams else [Node(threads, table.gpus)]
+    return Slots(max(1, capacity.times(needs)), threads)
 
 
 def run_here(schedule: Schedule, places: Places, watch: Watch) -> None:
@@ -135,7 +134,7 @@ def _finish(job: Job, places: Places, seconds: float | None = None) -> Any:
 
 
 def _run_job(config: dict[str, str]) -> None:
-    """Run one job inside a Tune worker; only its end, or the store's problem, is reported."""
+    """Run one job inside a Tune worker; only its end, or what other jobs would meet too, is reported."""
     from ray import tune
 
     job = Job(TrialSpec.model_validate_json(config["spec"]), config["keep_checkpoint"] == "yes", config["label"])
@@ -149,10 +148,10 @@ def _run_job(config: dict[str, str]) -> None:
                 finish_in_workers(job, places, seconds)
             else:
                 _finish(job, places, seconds)
-        except StoreError:
+        except (SharedError, LostWorkersError):
             raise
         except Exception as error:  # what goes wrong before the trial starts is recorded like what goes wrong in it
             Store(places.store).write(failed_record(job.spec, describe(error)), {})
-    except StoreError as error:
+    except SharedError as error:
         problem = str(error)
-    tune.report({"store_problem": problem})
+    tune.report({"problem": problem})

@@ -13,12 +13,11 @@ from pydantic import TypeAdapter
 
 from harness.datasets.prepared import open_prepared
 from harness.devices import CPU, computing_on
-from harness.errors import DiffbenchError, StoreError, TrialError
+from harness.errors import DiffbenchError, LostWorkersError, SharedError, StoreError, TrialError
 from harness.feeds import Feed
 from harness.methods import MethodCatalog
 from harness.places import Places
 from harness.quick_imports import quick_imports
-from harness.record import TrialResult
 from harness.request import Job
 from harness.specs import TrialSpec
 from harness.store import Store
@@ -45,50 +44,71 @@ BETWEEN_CHECKPOINTS = 30.0
 LEFT_FOR_READING = 0.05
 """CPUs that a worker does not ask for of those that it uses: the trial's own process and Ray Data's have to fit in."""
 
-# Set before Ray Train is imported: quick word of a death and an end, and an error instead of a wait for ever.
-_TRAIN_ENVIRONMENT = {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2", "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "600"}
+PROBLEM = "problem.txt"
+"""Beside a trial's checkpoints: what a worker met that is no trial's own, in a line."""
+
+# Set before Ray Train is imported: quick word of a death and an end. Workers wait for their places as other trials do,
+# which the cluster's other users or the loss of a node may keep from them for hours; a day of it is an error.
+_TRAIN_ENVIRONMENT = {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2", "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "86400"}
 
 
-def finish_in_workers(job: Job, places: Places, seconds: float | None = None) -> TrialResult:
+def finish_in_workers(job: Job, places: Places, seconds: float | None = None) -> None:
     """Run a streamed trial into the store unless it is finished there, holding its claim all the while.
 
     Runs inside a process of Ray. A checkpoint that an interrupted run of the same trial and code left is gone on from;
-    `seconds` between two of them are what the run tells this process.
+    `seconds` between two of them are what the run tells this process. Checkpoints stay until there is a record.
 
     Raises:
-        StoreError: the store cannot be read or written.
+        SharedError: the store cannot be read or written, or a worker met what is no trial's own; no record is left.
+        LostWorkersError: they ended without a word of theirs.
     """
     spec, store = job.spec, Store(places.store)
     with store.claim(spec.id, wait=True):
         present = store.record(spec.id, with_files=True)
         if present is not None and not (job.keep_checkpoint and lacks_checkpoint(present, store)):
-            return present
+            return
         store.remove(spec.id)
         if spec.starts_from is not None:
             try:
                 load_checkpoint(spec.starts_from, store)
             except TrialError as error:
-                return store.write(failed_record(spec, str(error)), {})
-        problem = _train(job, places, store, checkpoint_seconds(BETWEEN_CHECKPOINTS, seconds))
-        found = store.record(spec.id)
-        return found or store.write(failed_record(spec, problem or "its workers left no record"), {})
+                store.write(failed_record(spec, str(error)), {})
+                return
+        name = checkpoint_name(spec, MethodCatalog(places.search_spaces))
+        if store.checkpoint(name, PROBLEM):
+            store.write_checkpoint(name, PROBLEM, b"")  # of a run before
+        problem = _train(job, places, store, name, checkpoint_seconds(BETWEEN_CHECKPOINTS, seconds))
+        if store.record(spec.id) is None:
+            met = store.checkpoint(name, PROBLEM)
+            if met:
+                raise SharedError(met.decode())
+            if problem:
+                store.write(failed_record(spec, problem), {})
+        # Without a problem a worker on another node has written the record, which this one may see later.
+        store.remove_checkpoints(spec.id)
 
 
-def _train(job: Job, places: Places, store: Store, seconds: float) -> str:
-    """Run the workers until one of them has written the record; return why they could not, if so."""
+def _train(job: Job, places: Places, store: Store, name: str, seconds: float) -> str:
+    """Run the workers until one of them has written the record; return what made them fail too often, if so.
+
+    Raises:
+        LostWorkersError: they ended otherwise.
+    """
     os.environ.update({key: os.environ.get(key, value) for key, value in _TRAIN_ENVIRONMENT.items()})
     with quick_imports():
         import ray.train
         from ray.train.torch import TorchConfig, TorchTrainer
 
     logging.getLogger("ray.train").setLevel(logging.CRITICAL)
-    spec, name = job.spec, checkpoint_name(job.spec, MethodCatalog(places.search_spaces))
+    spec = job.spec
     resources = {"CPU": spec.threads - LEFT_FOR_READING} | ({"GPU": spec.gpus} if spec.gpus else {})
     failures: Any = ray.train.FailureConfig  # typed as its forerunner, which has fewer arguments
+    failed: Any = ray.train.WorkerGroupError
     trainer: Any = TorchTrainer(
         work,
         train_loop_config={
             "spec": spec.model_dump_json(),
+            "name": name,
             "keep_checkpoint": job.keep_checkpoint,
             "places": TypeAdapter(Places).dump_json(places).decode(),
             "seconds": seconds,
@@ -107,9 +127,10 @@ def _train(job: Job, places: Places, store: Store, seconds: float) -> str:
     try:
         trainer.fit()
     except Exception as error:  # what Ray Train raises when it gives up is of many types
-        return f"its workers ended: {' '.join(str(error).split())[:300]}"
-    finally:
-        store.remove_checkpoints(spec.id)
+        message = f"its workers ended: {' '.join(str(error).split())[:300]}"
+        if isinstance(error, failed):
+            return message
+        raise LostWorkersError(message) from None
     return ""
 
 
@@ -136,15 +157,17 @@ def work(config: dict[str, Any]) -> None:
             checkpoints=checkpoints,
             device=device,
         )
-    except StoreError:
-        raise
+    except SharedError as error:
+        store.write_checkpoint(config["name"], PROBLEM, str(error).encode())
+        _leave_the_group()
+        return
     except DiffbenchError as error:  # before the trial starts; a new worker would meet it again
         result, files = failed_record(spec, describe(error)), {}
     if not config["keep_checkpoint"]:
         files.pop(CHECKPOINT, None)
     # A worker that fails leaves the others alone, whose errors are only that it is gone: the first word counts.
     if result.status == "failed":
-        if store.record(spec.id) is None:
+        if store.record(spec.id) is None and not store.checkpoint(config["name"], PROBLEM):
             store.write(result, {})
         _leave_the_group()
     elif share.rank == 0:
@@ -173,12 +196,21 @@ def _file(rank: int) -> str:
 
 
 def _report(content: bytes, rank: int) -> None:
-    """Hand a worker's checkpoint to Ray Train, which stores those of all workers as one."""
+    """Hand a worker's checkpoint to Ray Train, which stores those of all workers as one.
+
+    Raises:
+        StoreError: it cannot be written. All workers give theirs together, so that none can do without.
+    """
     import ray.train
 
-    with tempfile.TemporaryDirectory(prefix="diffbench-checkpoint-") as folder:
-        Path(folder, _file(rank)).write_bytes(content)
-        ray.train.report({}, checkpoint=ray.train.Checkpoint.from_directory(folder))
+    try:
+        with tempfile.TemporaryDirectory(prefix="diffbench-checkpoint-") as folder:
+            Path(folder, _file(rank)).write_bytes(content)
+            ray.train.report({}, checkpoint=ray.train.Checkpoint.from_directory(folder))
+    except OSError as error:
+        where = error.filename or tempfile.gettempdir()
+        reason = error.strerror or error
+        raise StoreError(f"{where}: a trial's checkpoint cannot be written ({reason}); make room there") from None
 
 
 def _checkpoints(spec: TrialSpec, rank: int, seconds: float, device: torch.device) -> TrialCheckpoints:

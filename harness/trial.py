@@ -23,7 +23,7 @@ from torch import Tensor
 
 from harness.datasets.prepared import PreparedDataset
 from harness.devices import computing_on, device_name, device_of, moved
-from harness.errors import DiffbenchError, InputError, StoreError, TrialError
+from harness.errors import DataError, DiffbenchError, InputError, SharedError, StoreError, TrialError
 from harness.feeds import Feed
 from harness.methods import MethodCatalog, resolve
 from harness.own_code import own_code_hash
@@ -91,14 +91,16 @@ def run_trial(
         device: what it computes on, where that is not the GPU or the CPU that the spec says.
 
     Raises:
-        InputError: the dataset or the method is not what the spec says, several workers have to share the rows, or
-            there is no GPU.
+        InputError: the method is not what the spec says, or several workers have to share the rows.
+        SharedError: the dataset is not what the spec says or cannot be read, the store cannot be written, or there is
+            no GPU: this machine's trials would all meet it.
     """
     feed = feed or Feed(spec.feed)
     if feed.kind != spec.feed or feed.share.workers != spec.workers:
         raise InputError(f"{spec.workers} workers: need Ray to share the rows; leave --serial out")
     if dataset.hash != spec.dataset_hash:
-        raise InputError(f"{dataset.name}: prepared rows have hash {dataset.hash[:12]}, not {spec.dataset_hash[:12]}")
+        hashes = f"{dataset.hash[:12]}, not {spec.dataset_hash[:12]}"
+        raise DataError(f"{dataset.name}: prepared rows have hash {hashes}; run the command again")
     device = device or device_of(spec.gpus)
     task = load_task(spec.task)
     resolved = resolve(task, catalog.find(spec.method), spec.parameters, catalog, spec.starts_from)
@@ -169,7 +171,7 @@ def finish_trial(
     are what the run tells this process.
 
     Raises:
-        StoreError: the store cannot be read or written.
+        SharedError: the store cannot be read or written, or the data not be had; no record is left.
     """
     with store.claim(spec.id, wait=True):
         present = store.record(spec.id, with_files=True)
@@ -290,8 +292,12 @@ def failed_record(spec: TrialSpec, error: str) -> TrialResult:
 
 
 def describe(error: BaseException) -> str:
-    """Return an exception as one line: our own as they are, others with their type and place."""
-    if isinstance(error, StoreError):
+    """Return an exception as one line: our own as they are, others with their type and place.
+
+    Raises:
+        SharedError: it is one, and no trial's own.
+    """
+    if isinstance(error, SharedError):
         raise error
     message = " ".join(str(error).split())[:500]
     if isinstance(error, DiffbenchError):

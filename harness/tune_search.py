@@ -16,7 +16,7 @@ from pydantic import TypeAdapter
 from ray.tune import Callback
 from ray.tune.search import Searcher
 
-from harness.cluster import Capacity, Slots, streamed_cpus
+from harness.capacity import Capacity, Node, Slots, needs_of_streamed
 from harness.errors import StoreError
 from harness.places import Places
 from harness.record import TrialResult
@@ -40,11 +40,11 @@ SEEN_WITHIN = 60.0
 class ScheduleSearcher(Searcher):
     """Hands Tune what the schedule has ready, nothing while nothing is, and the end when all is done.
 
-    `problem` is why the sweep ended early: the store's one-line error, empty when there was none.
+    `problem` is why the sweep ended early: the one line of what all trials meet, empty when there was none.
     """
 
     def __init__(self, schedule: Schedule, places: Places, slots: Slots, capacity: Capacity) -> None:
-        super().__init__(metric="store_problem", mode="max")
+        super().__init__(metric="problem", mode="max")
         self.problem = ""
         self._schedule = schedule
         self._places = places
@@ -94,14 +94,16 @@ class ScheduleSearcher(Searcher):
         jobs = [*self._jobs.values(), job]
         if len(jobs) == 1 or all(other.spec.feed != "stream" for other in jobs):
             return False
-        gpus = sum(other.spec.workers * other.spec.gpus for other in jobs)
-        return sum(self._cpus(other) for other in jobs) > self._capacity.cpus or gpus > self._capacity.gpus
+        return not self._capacity.holds(need for other in jobs for need in self._needs(other))
 
-    def _cpus(self, job: Job) -> float:
+    def _needs(self, job: Job) -> list[Node]:
         spec = job.spec
         if spec.feed == "stream":
-            return streamed_cpus(spec.workers, spec.threads)
-        return max(self._slots.cpus, spec.threads)
+            return needs_of_streamed(spec.workers, spec.threads, spec.gpus)
+        return [Node(self._cpus(job), spec.gpus)]
+
+    def _cpus(self, job: Job) -> float:
+        return max(self._slots.cpus, job.spec.threads)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Take the trial's record from the store; one whose process died is begun again, or gets its record here.
@@ -112,7 +114,7 @@ class ScheduleSearcher(Searcher):
         job = self._jobs.pop(trial_id, None)
         if job is None:
             return
-        reported = (result or {}).get("store_problem")  # a process that died has reported nothing
+        reported = (result or {}).get("problem")  # a process that died has reported nothing
         self.problem = self.problem or str(reported or "")
         if self.problem:
             return

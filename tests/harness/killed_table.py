@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from harness.cluster import Capacity
+from harness.capacity import Capacity
 from harness.datasets.synthetic import write_small_interactions
 from harness.places import places as own_places
 from harness.record import TrialResult
@@ -44,15 +44,19 @@ class KilledTable(SmallTable):
         workers: int = 1,
         parameters: Parameters | None = None,
         cut: bool = False,
+        full: bool = False,
     ) -> dict[str, TrialResult]:
         """Run a trial for each name, killed at these steps; in this process, where there is no cluster.
 
-        With `cut` the killed worker's part of the checkpoints is cut in half.
+        With `cut` the killed worker's part of the checkpoints is cut in half; with `full` none is killed, and there is
+        no room for checkpoints any more.
 
         Returns:
             What the trials measured. Their folders are empty afterwards if each kill has happened.
         """
-        rows = tuple(self._row(name, steps, parameters or {}, cut) for name, steps in killed_at.items())
+        rows = tuple(
+            self._row(name, steps, parameters or {}, self._order(cut, full)) for name, steps in killed_at.items()
+        )
         table = TableSpec(
             title="t", paper="p", kind="cells", task="cold_start", datasets=(self.dataset.name,),
             metrics=("cold/auc",), seeds=(0,), feed="stream", workers=workers, rows=rows,
@@ -69,11 +73,14 @@ class KilledTable(SmallTable):
         """Return the steps at which a trial was to be killed and was not."""
         return sorted(path.name for path in (self.places.data / name).iterdir())
 
-    def _row(self, name: str, steps: Sequence[int], parameters: Parameters, cut: bool) -> Row:
+    def _order(self, cut: bool, full: bool) -> str:
+        return "full" if full else str(Path(self.places.store) / CHECKPOINTS) if cut else ""
+
+    def _row(self, name: str, steps: Sequence[int], parameters: Parameters, order: str) -> Row:
         folder = self.places.data / name
         folder.mkdir(exist_ok=True)
         for step in steps:
-            (folder / str(step)).write_text(str(Path(self.places.store) / CHECKPOINTS) if cut else "")
+            (folder / str(step)).write_text(order)
         own: Parameters = {"backbone": "deepfm", "batch_size": BATCH_SIZE, "epochs": EPOCHS, "folder": str(folder)}
         return Row(name=name, method="killed_at", parameters=own | parameters)
 

@@ -24,6 +24,13 @@ def test_processes_that_do_not_start_in_time_are_one_line(monkeypatch: pytest.Mo
         pass
 
 
+def test_the_address_of_a_client_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "ray://head:10001")
+    expected = r"^cluster ray://head:10001: a client's address; run on a node of the cluster with `--address auto`, or"
+    with pytest.raises(ClusterError, match=expected), connected():
+        pass
+
+
 @pytest.mark.starts_ray
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc keeps memory as it is told")
 def test_processes_that_train_keep_the_memory_of_large_tensors(monkeypatch: pytest.MonkeyPatch) -> None:

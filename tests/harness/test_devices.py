@@ -23,7 +23,7 @@ from harness.datasets.prepared import PreparedDataset
 from harness.datasets.synthetic import write_small_interactions, write_small_sequences
 from harness.datasets.writing import write_prepared
 from harness.devices import CPU, device_of
-from harness.errors import InputError
+from harness.errors import ClusterError
 from harness.feeds import Feed
 from harness.methods import MethodCatalog, defaults, load_class, trial_spec
 from harness.specs import FeedKind, Parameters, TrialSpec
@@ -199,7 +199,7 @@ def test_the_device_refuses_tensors_of_the_cpu() -> None:
 def test_a_gpu_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert device_of(0) == CPU
-    with pytest.raises(InputError, match="torch sees no GPU in this process; set gpus: 0"):
+    with pytest.raises(ClusterError, match="torch sees no GPU in this process; set gpus: 0"):
         device_of(0.5)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.cluster import Capacity, Slots, check_workers_fit
+from harness.capacity import Capacity, Node, Slots, check_workers_fit
 from harness.errors import ClusterError
 from harness.measured import Measured, read_measured
 from harness.request import Request
@@ -104,9 +104,9 @@ def test_a_finished_table_starts_no_ray(small: SmallTable) -> None:
 
 
 def test_trials_share_the_cluster_unless_each_is_to_be_alone(small: SmallTable) -> None:
-    capacity = Capacity(node_cpus=8, node_gpus=0, cpus=20, gpus=0)
+    capacity = Capacity((Node(8), Node(8), Node(4)))
     assert slots_of(schedule_with(small), capacity) == Slots(20, 1)
-    assert slots_of(schedule_with(small, threads=3), capacity) == Slots(6, 3)
+    assert slots_of(schedule_with(small, threads=3), capacity) == Slots(5, 3)
     assert slots_of(schedule_with(small, threads=8, kind="timing"), capacity) == Slots(1, 8)
 
 
@@ -115,23 +115,23 @@ def test_slots_are_as_many_as_the_smallest_row_allows(tmp_path: Path) -> None:
         {"name": "Two", "method": "last_item", "threads": 2},
         {"name": "Three", "method": "last_item", "threads": 3},
     ]
-    capacity = Capacity(node_cpus=8, node_gpus=0, cpus=20, gpus=0)
+    capacity = Capacity((Node(8), Node(8), Node(4)))
     small = small_next_item(tmp_path, rows=rows)
     assert slots_of(small.schedule(), capacity) == Slots(10, 2)
-    assert slots_of(small.schedule(rows=["Three"]), capacity) == Slots(6, 3)
+    assert slots_of(small.schedule(rows=["Three"]), capacity) == Slots(5, 3)
 
 
 def test_a_row_with_more_threads_than_any_node_is_refused(tmp_path: Path) -> None:
     rows = [{"name": "One", "method": "last_item"}, {"name": "Nine", "method": "last_item", "threads": 9}]
     small = small_next_item(tmp_path, rows=rows)
     with pytest.raises(ClusterError, match="a trial asks for 9 CPUs, the largest node has 8; set threads lower"):
-        run_sweep(small.schedule(), small.places, Capacity(8, 0, 20, 0), lambda schedule: None)
+        run_sweep(small.schedule(), small.places, Capacity((Node(8), Node(8), Node(4))), lambda schedule: None)
 
 
 def test_streamed_trials_take_a_cpu_more_than_their_workers_threads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    capacity = Capacity(node_cpus=8, node_gpus=0, cpus=20, gpus=0)
+    capacity = Capacity((Node(8), Node(8), Node(4)))
     small = small_cold_start(tmp_path)
     assert slots_of(schedule_with(small), capacity) == Slots(20, 1)
     assert slots_of(schedule_with(small, workers=2, threads=2), capacity) == Slots(4, 2)
@@ -141,7 +141,7 @@ def test_streamed_trials_take_a_cpu_more_than_their_workers_threads(
 
 
 def test_gpus_limit_the_trials_that_run_at_a_time(small: SmallTable, tmp_path: Path) -> None:
-    capacity = Capacity(node_cpus=8, node_gpus=2, cpus=20, gpus=3)
+    capacity = Capacity((Node(8, 2), Node(8, 1), Node(4)))
     assert slots_of(schedule_with(small, gpus=0.25), capacity) == Slots(12, 1)
     assert slots_of(schedule_with(small_cold_start(tmp_path), gpus=1, workers=2), capacity) == Slots(1, 1)
     check_workers_fit(capacity, workers=3, threads=1, gpus=1)

@@ -5,26 +5,32 @@ Every step leaves a checkpoint, and checkpoints are all that a new worker knows 
 
 from __future__ import annotations
 
+import contextlib
 import random
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import ray.train
 import torch
 
 from harness import ray_reading
-from harness.cluster import Capacity, connected
+from harness.capacity import Capacity
+from harness.cluster import connected
+from harness.errors import LostWorkersError, SharedError
 from harness.places import Places
 from harness.schedule import Schedule
 from harness.store import CHECKPOINTS
 from harness.streamed_tables import in_parts
 from harness.streaming import open_stream, read_here
 from harness.sweep import Watch, run_sweep
-from harness.trial import CHECKPOINT_SECONDS, ROWS_SEEN
+from harness.train_workers import finish_in_workers
+from harness.trial import CHECKPOINT_SECONDS, ROWS_SEEN, checkpoint_name
 from tests.harness import killed_table as killed_table_module
 from tests.harness.killed_table import KilledTable, killed_table
-from tests.harness.small_table import INTERACTIONS
+from tests.harness.small_table import INTERACTIONS, small_cold_start
 
 pytestmark = pytest.mark.starts_ray
 
@@ -66,17 +72,74 @@ def test_a_trial_whose_checkpoint_is_cut_begins_anew(table: KilledTable, capacit
     assert found.metrics == table.run({"cut": ()}, capacity, workers=workers)["cut"].metrics
 
 
-def test_what_a_new_worker_would_meet_again_is_the_trials_error(
-    table: KilledTable, capacity: Capacity, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_all_workers_would_meet_ends_the_sweep_and_is_no_trials_error(
+    table: KilledTable, capacity: Capacity, monkeypatch: pytest.MonkeyPatch, workers: int
 ) -> None:
+    prepared, elsewhere = table.places.data / "prepared", table.places.data / "elsewhere"
+
     def without_data(schedule: Schedule, places: Places, capacity: Capacity, watch: Watch) -> None:
-        shutil.rmtree(places.data / "prepared")
+        shutil.move(prepared, elsewhere)
         run_sweep(schedule, places, capacity, watch)
 
-    monkeypatch.setattr(killed_table_module, "run_sweep", without_data)
-    found = table.run({"killed": ()}, capacity)["killed"]
-    assert found.status == "failed"
-    assert found.error.startswith(f"{INTERACTIONS}: not prepared in ")
+    with monkeypatch.context() as patch:
+        patch.setattr(killed_table_module, "run_sweep", without_data)
+        with pytest.raises(SharedError, match=rf"^{INTERACTIONS}: not prepared in .*; run `diffbench data prepare"):
+            table.run({"killed": ()}, capacity, workers=workers)
+    assert table.store.ids() == []
+
+    shutil.move(elsewhere, prepared)
+    found = table.run({"killed": ()}, capacity, workers=workers)["killed"]
+    assert found.status == "finished", found.error
+    assert list((Path(table.places.store) / CHECKPOINTS).iterdir()) == []
+
+
+def test_a_checkpoint_without_room_ends_the_sweep_and_the_trial_goes_on_later(
+    table: KilledTable, capacity: Capacity
+) -> None:
+    """The fifth step finds no room: the same command goes on from the checkpoint of the fourth."""
+    with pytest.raises(
+        SharedError, match=r"checkpoint cannot be written \(No space left on device\); make room there$"
+    ):
+        table.run({"full": (5,)}, capacity, full=True)
+    assert table.left("full") == []
+    assert table.store.ids() == []
+    assert len(list((Path(table.places.store) / CHECKPOINTS).iterdir())) == 1
+
+    found = table.run({"full": ()}, capacity)["full"]
+    assert found.status == "finished", found.error
+    assert found.curves[ROWS_SEEN].values == [table.rows_seen]
+
+
+@pytest.mark.parametrize(
+    ("raised", "outcome"),
+    [
+        (ray.train.ControllerError(RuntimeError("it\ndied")), LostWorkersError),
+        (ray.train.WorkerGroupError("killed again\nand again", {}), None),
+    ],
+)
+def test_checkpoints_stay_until_there_is_a_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, raised: Exception, outcome: type[Exception] | None
+) -> None:
+    def fit() -> None:
+        raise raised
+
+    rows = [{"name": "Plain", "method": "plain", "parameters": {"backbone": "item_factors", "learning_rate": 0.1}}]
+    small = small_cold_start(tmp_path, rows=rows, seeds=[0], feed="stream")
+    job = small.schedule().next_job()
+    assert job is not None
+    name = checkpoint_name(job.spec, small.catalog)
+    small.store.write_checkpoint(name, "worker-0.pt", b"epochs of it")
+    monkeypatch.setattr("ray.train.torch.TorchTrainer", lambda *arguments, **keys: SimpleNamespace(fit=fit))
+    with pytest.raises(outcome) if outcome else contextlib.nullcontext():
+        finish_in_workers(job, small.places)
+    found = small.store.record(job.spec.id)
+    if outcome is None:
+        assert found is not None
+        assert (found.status, found.error[:31]) == ("failed", "its workers ended: Training fai")
+    else:
+        assert found is None
+    assert (small.store.checkpoint(name, "worker-0.pt") is not None) == (outcome is not None)
 
 
 @pytest.mark.parametrize("rows_of_block", [1, 10**6])

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from harness.errors import InputError, TrialError
+from harness.errors import DataError, TrialError
 from harness.methods import MethodCatalog, trial_spec
 from harness.record import TrialResult
 from harness.specs import Parameters, Purpose, TrialSpec
@@ -185,7 +185,8 @@ def test_a_search_that_asks_for_test_data_fails(small: SmallTable) -> None:
 
 def test_other_rows_than_the_specs_are_refused(small: SmallTable) -> None:
     spec = spec_of(small).model_copy(update={"dataset_hash": "0" * 64})
-    with pytest.raises(InputError, match=rf"prepared rows have hash {small.dataset.hash[:12]}, not 000000000000$"):
+    hashes = f"{small.dataset.hash[:12]}, not 000000000000"
+    with pytest.raises(DataError, match=rf"prepared rows have hash {hashes}; run the command again$"):
         run(small, spec)
 
 
