@@ -31,6 +31,7 @@ def merge_run(old: list[Measured], new: list[Measured], seeds: tuple[int, ...]) 
 
     A dataset's trials on other data take over only when they cover all that is kept of it; a row's trials that were
     set up otherwise (parameters, versions, threads, what they start from) only when they have every seed of the table.
+    Either way each row has to have finished at no less than half of the seeds at which the kept one has.
     """
     accepted: list[Measured] = []
     shown = list(old)
@@ -38,15 +39,19 @@ def merge_run(old: list[Measured], new: list[Measured], seeds: tuple[int, ...]) 
     for dataset, records in _grouped(new, 1).items():
         before = [record for record in old if record.place[:1] == dataset]
         if not _same_data(before, records):
-            notes.append(_other_data(before, records))
-            shown = [record for record in shown if record.place[:1] != dataset] + records
+            if _covered(before, records):
+                accepted += records
+            else:
+                notes.append(_other_data(before, records))
+                shown = [record for record in shown if record.place[:1] != dataset] + records
             continue
         for row, group in _grouped(records, 3).items():
             measured = [record for record in before if record.place[:3] == row and record.seed in seeds]
-            if _same_setup(measured, group) or {record.seed for record in group} >= set(seeds):
+            whole = {record.seed for record in group} >= set(seeds)
+            if _same_setup(measured, group) or (whole and _finished_enough(measured, group)):
                 accepted += group
             else:
-                notes.append(_other_setup(measured, group))
+                notes.append(_other_setup(measured, group, whole=whole))
                 shown = [record for record in shown if record.place[:3] != row] + group
     return Merged(merge_measured(old, accepted), merge_measured(shown, accepted), notes)
 
@@ -60,9 +65,23 @@ def _grouped(records: Iterable[Measured], parts: int) -> dict[tuple[object, ...]
 
 
 def _same_data(before: list[Measured], records: list[Measured]) -> bool:
-    known = {record.data_hash for record in before}
-    covered = {record.place for record in before} <= {record.place for record in records}
-    return covered or {record.data_hash for record in records} <= known
+    return not before or {record.data_hash for record in records} <= {record.data_hash for record in before}
+
+
+def _covered(before: list[Measured], records: list[Measured]) -> bool:
+    """Tell whether trials have every place of a dataset's kept ones, and finished at enough of each row's."""
+    rows = _grouped(records, 3)
+    return {record.place for record in before} <= {record.place for record in records} and all(
+        _finished_enough(measured, rows[row]) for row, measured in _grouped(before, 3).items()
+    )
+
+
+def _finished_enough(before: list[Measured], records: list[Measured]) -> bool:
+    return 2 * _finished(records) >= _finished(before)
+
+
+def _finished(records: list[Measured]) -> int:
+    return sum(record.status == "finished" for record in records)
 
 
 def _same_setup(before: list[Measured], records: list[Measured]) -> bool:
@@ -89,10 +108,11 @@ def _other_data(before: list[Measured], records: list[Measured]) -> str:
     )
 
 
-def _other_setup(before: list[Measured], records: list[Measured]) -> str:
+def _other_setup(before: list[Measured], records: list[Measured], *, whole: bool) -> str:
     dataset, row, selection, _ = records[0].place
     what = "versions or settings" if _same_parameters(before, records) else "parameters"
+    failed = f"{len(records) - _finished(records)} of {len(records)} seeds failed, run them again with --retry-failed"
     return (
-        f"{dataset}, {row} ({selection}): measured before with other {what}: shown below, not kept; run all seeds to "
-        "replace it"
+        f"{dataset}, {row} ({selection}): measured before with other {what}: shown below, not kept;"
+        f" {failed if whole else 'run all seeds'} to replace it"
     )

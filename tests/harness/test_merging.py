@@ -1,5 +1,7 @@
 from dataclasses import replace
 
+import pytest
+
 from harness.measured import Measured
 from harness.merging import merge_run
 
@@ -100,6 +102,27 @@ def test_a_failure_elsewhere_erases_no_finished_trial():
     assert merge_run(OLD, other, SEEDS).kept == [*OLD[:3], *other]
 
 
+@pytest.mark.parametrize(("failures", "kept"), [(0, False), (1, False), (2, True), (3, True)])
+def test_a_row_of_another_version_that_failed_replaces_no_finished_one(failures: int, kept: bool) -> None:
+    before = [replace(record, setup="version 1") for record in OLD]
+    after = [replace(record, setup="version 2", trial_id=f"new-{record.seed}") for record in before[3:]]
+    after[:failures] = [replace(record, status="failed", error="killed") for record in after[:failures]]
+    merged = merge_run(before, after, SEEDS)
+    assert merged.kept == (before if kept else [*before[:3], *after])
+    assert merged.shown == [*before[:3], *after]
+    assert merged.notes == kept * [
+        "amazon-beauty, SASRec (tuned): measured before with other versions or settings: shown below, not kept; "
+        f"{failures} of 3 seeds failed, run them again with --retry-failed to replace it"
+    ]
+
+
+def test_failed_trials_give_way_to_those_of_another_version() -> None:
+    before = [replace(record, setup="version 1", status="failed") for record in OLD]
+    for status in ("finished", "failed"):
+        after = [replace(record, setup="version 2", trial_id="new", status=status) for record in before]
+        assert merge_run(before, after, SEEDS).kept == after
+
+
 def test_seeds_that_the_table_has_no_more_are_no_hindrance():
     stray = trial(seed=7, parameters="{}")
     again = trial(seed=1, code_hash="new")
@@ -121,6 +144,22 @@ def test_other_data_do_not_stand_beside_the_kept_ones():
 def test_other_data_take_over_when_they_cover_all_that_is_kept():
     other = [trial(row, seed, data_hash="0" * 64) for row in ("GRU4Rec", "SASRec") for seed in SEEDS]
     merged = merge_run(OLD, other, SEEDS)
+    assert merged.kept == merged.shown == other
+
+
+def test_other_data_do_not_take_over_when_a_row_failed_on_them() -> None:
+    other = [trial(row, seed, data_hash="0" * 64) for row in ("GRU4Rec", "SASRec") for seed in SEEDS]
+    other[3:] = [replace(record, trial_id="new", status="failed") for record in other[3:]]
+    merged = merge_run(OLD, other, SEEDS)
+    assert merged.kept == OLD
+    assert merged.shown == other
+    assert len(merged.notes) == 1
+
+
+def test_other_data_take_over_a_row_of_few_seeds_with_the_others() -> None:
+    before = [replace(record, setup="old data") for record in OLD[:4]]
+    other = [replace(record, setup="new data", data_hash="0" * 64) for record in before]
+    merged = merge_run(before, other, SEEDS)
     assert merged.kept == merged.shown == other
 
 
