@@ -24,6 +24,10 @@ class DataError(SharedError):
     """A raw or prepared file that is missing, damaged or not in the expected format, or cannot be written."""
 
 
+class NoDataError(DataError):
+    """A dataset that is not here: it is not prepared, and there is nothing to prepare it from."""
+
+
 class TestDataError(DiffbenchError):
     """A search asked for rows that only the final repeats may read."""
 

@@ -43,9 +43,7 @@ def run_table(
     Raises:
         DiffbenchError: the table, its data, the store or the cluster cannot be used as asked.
     """
-    run = open_run(options, here, say)
-    for name, reason in run.missing.items():
-        say(f"{name}: no data: {reason}")
+    run = _opened(options, here, say)
     read_published(run.folder / "published.csv", run.spec)
     if run.spec.kind == "statistics":
         counted = [count(dataset) for dataset in run.request.datasets.values()]
@@ -72,7 +70,7 @@ def run_table(
 
 def plan_table(options: Options, here: Places, say: Say, *, cpus: int | None) -> TextTable:
     """Return what a run would do, with the time that trials like it took."""
-    run = open_run(options, here, say)
+    run = _opened(options, here, say)
     if run.spec.kind == "statistics":
         return _plan_of_counts(run)
     schedule = open_schedule(run, here)
@@ -87,6 +85,14 @@ def plan_table(options: Options, here: Places, say: Say, *, cpus: int | None) ->
     known = "known once a trial of each method has run" if total is None else f"about {spoken(total)}"
     table.caption = f"{trials} trials, {slots} at a time: {known}"
     return table
+
+
+def _opened(options: Options, here: Places, say: Say) -> TableRun:
+    """Open a run, and tell which datasets it leaves out."""
+    run = open_run(options, here, say)
+    for name, reason in run.missing.items():
+        say(f"{name}: no data: {reason}")
+    return run
 
 
 def _plan_of_counts(run: TableRun) -> TextTable:

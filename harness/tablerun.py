@@ -9,8 +9,8 @@ from pathlib import Path
 
 from harness.datasets import catalog as datasets
 from harness.datasets.large.synthesis.names import UNASKED_ROWS, GeneratedDataset
-from harness.datasets.prepared import PreparedDataset, open_prepared
-from harness.errors import DataError, InputError, did_you_mean
+from harness.datasets.prepared import PreparedDataset, check_undamaged, open_prepared
+from harness.errors import DataError, InputError, NoDataError, did_you_mean
 from harness.measured import Measured
 from harness.methods import MethodCatalog
 from harness.metrics.calibration import diagram_of
@@ -65,11 +65,11 @@ def open_run(options: Options, places: Places, say: Callable[[str], None]) -> Ta
     """Find the table, apply the options, and open or prepare its datasets.
 
     A dataset that the user names has to be there; of all others, those without data are left out and listed in
-    `missing` with the reason.
+    `missing` with the reason. What cannot be read or prepared though it is there, or could be fetched, is an error.
 
     Raises:
         InputError: a name or value of the options or the table does not fit.
-        DataError: a named dataset cannot be prepared.
+        DataError: a named dataset is not there, one that is there cannot be read or prepared, or none is there.
     """
     own, folder = find_table(options.table, places.results)
     spec, overrides = with_overrides(own, options.overrides)
@@ -84,7 +84,7 @@ def open_run(options: Options, places: Places, say: Callable[[str], None]) -> Ta
     for name in chosen_names("--datasets", options.datasets, spec.datasets):
         try:
             prepared[name] = _open_dataset(name, places, say, asked=options.datasets is not None)
-        except (DataError, InputError) as error:
+        except NoDataError as error:
             if options.datasets is not None:
                 raise
             missing[name] = str(error)
@@ -95,7 +95,7 @@ def open_run(options: Options, places: Places, say: Callable[[str], None]) -> Ta
         if name not in prepared and name not in missing:
             try:
                 pretraining[name] = _open_dataset(name, places, say, asked=False)
-            except (DataError, InputError) as error:
+            except NoDataError as error:
                 missing[name] = str(error)
     request = Request(
         table=spec,
@@ -155,19 +155,25 @@ def _open_dataset(name: str, places: Places, say: Callable[[str], None], *, aske
     """Open a dataset, preparing it where that is still to do; a prepared one need not be in the catalog.
 
     Raises:
-        DataError: it has no data; or it is a large one that is still to be generated, and was not asked for by name.
+        InputError: it was asked for by name, and is neither in the catalog nor prepared.
+        NoDataError: it has no data; or it was not asked for by name, and is a large one that is still to be generated
+            or not in the catalog.
+        DataError: it cannot be read or prepared.
     """
     folder = places.data / "prepared" / name
     try:
         dataset = datasets.find(name)
-    except InputError:
+    except InputError as error:
         if (folder / "schema.json").is_file():
             return open_prepared(folder)
-        raise
+        if asked:
+            raise
+        raise NoDataError(str(error)) from None
     if datasets.status(name, places.data) == "prepared":
         return datasets.open_dataset(name, places.data)
     if isinstance(dataset, GeneratedDataset) and dataset.generated_rows > UNASKED_ROWS and not asked:
-        raise DataError(f"{name}: not generated, which takes minutes; run `diffbench data prepare {name}`")
+        check_undamaged(folder)
+        raise NoDataError(f"{name}: not generated, which takes minutes; run `diffbench data prepare {name}`")
     say(f"preparing {name}")
     return datasets.prepare(name, places.data)
 

@@ -25,10 +25,10 @@ from harness.datasets.kept_item_text import keep_item_text, kept_problems
 from harness.datasets.large.description import MALFORMED_SHARE, LargeDataset
 from harness.datasets.large.synthesis.names import GeneratedDataset, generated_dataset
 from harness.datasets.large.verification import verify_large
-from harness.datasets.prepared import PreparedDataset, open_prepared
+from harness.datasets.prepared import PreparedDataset, check_undamaged, open_prepared
 from harness.datasets.raw import Dataset, KnownFile, Layout, RawFile, RawFiles, Say, check_lines, input_file, read_raw
 from harness.datasets.writing import Contents, Table, dataset_hash, exclusive, read_table, row_hash, write_prepared
-from harness.errors import DataError, InputError, did_you_mean
+from harness.errors import DataError, InputError, NoDataError, did_you_mean
 
 
 @cache
@@ -73,15 +73,23 @@ def open_dataset(name: str, data_root: Path) -> PreparedDataset:
 
 
 def status(name: str, data_root: Path) -> str:
-    """Return `prepared`, `raw files found`, `can be downloaded` or `missing`."""
+    """Return `prepared`, `raw files found`, `can be downloaded`, `damaged` or `missing`."""
     dataset = find(name)
     try:
         open_dataset(name, data_root)
     except DataError:
         if any(_layouts_in(dataset, folder) for folder in _raw_folders(dataset, data_root, None)):
             return "raw files found"
-        return "can be downloaded" if dataset.download else "missing"
+        return "can be downloaded" if dataset.download else _state_without_raw_files(dataset, data_root)
     return "prepared"
+
+
+def _state_without_raw_files(dataset: Dataset | LargeDataset, data_root: Path) -> str:
+    try:
+        check_undamaged(_prepared_folder(dataset, data_root))
+    except DataError:
+        return "damaged"
+    return "missing"
 
 
 def prepare(
@@ -117,7 +125,9 @@ def prepare(
 
     Raises:
         InputError: there is no dataset of this name.
-        DataError: raw files are missing, cannot be downloaded or read, or differ from the known ones.
+        NoDataError: there are no raw files, and they cannot be downloaded.
+        DataError: some raw files are missing, they cannot be downloaded or read, or differ from the known ones; or what
+            is prepared is damaged, and there are none to prepare it from.
     """
     dataset = find(name)
     folder = _prepared_folder(dataset, data_root)
@@ -348,6 +358,8 @@ def _locate(dataset: Dataset | LargeDataset, data_root: Path, raw: Path | None, 
         if layouts:
             return folder, layouts[0]
     if raw is not None or dataset.download is None:
-        raise DataError(f"{dataset.name}: no raw files; put {dataset.source} into {folders[0 if raw else -1]}")
+        if raw is None:
+            check_undamaged(_prepared_folder(dataset, data_root))
+        raise NoDataError(f"{dataset.name}: no raw files; put {dataset.source} into {folders[0 if raw else -1]}")
     dataset.download(folders[-1], say)
     return folders[-1], _layouts_in(dataset, folders[-1])[0]

@@ -19,13 +19,14 @@ module `parts`); `items.parquet` has row i for item id i there too, and `count_<
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from harness.errors import DataError
+from harness.errors import DataError, NoDataError
 from trainables.base import Field, FieldKind, FieldRole
 
 SYNTHETIC = "synthetic"
@@ -129,15 +130,26 @@ def open_prepared(folder: Path) -> PreparedDataset:
     """Open a prepared dataset.
 
     Raises:
-        DataError: the folder has no readable `schema.json`.
+        NoDataError: the folder has no `schema.json`.
+        DataError: it cannot be read.
     """
     path = folder / "schema.json"
     try:
         schema = Schema.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         name = folder.name
-        raise DataError(f"{name}: not prepared in {folder}; run `diffbench data prepare {name}`") from None
+        raise NoDataError(f"{name}: not prepared in {folder}; run `diffbench data prepare {name}`") from None
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, ValidationError) as error:
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise DataError(f"{path}: not a schema ({reason}); delete {folder} and prepare it again") from None
     return PreparedDataset(folder, schema)
+
+
+def check_undamaged(folder: Path) -> None:
+    """Check that a folder which may hold a prepared dataset holds no damaged one.
+
+    Raises:
+        DataError: its `schema.json` is there and cannot be read.
+    """
+    with contextlib.suppress(NoDataError):
+        open_prepared(folder)

@@ -175,7 +175,7 @@ def test_a_table_without_data_says_what_is_missing(name: str, here: Places, monk
     monkeypatch.setattr("harness.datasets.download.fetch_and_unpack", refuse)
     monkeypatch.setattr("harness.datasets.movielens_1m.fetch_and_unpack", refuse)
     elsewhere = Places(RESULTS, here.search_spaces, here.data, here.store, here.tensorboard)
-    with pytest.raises(DataError, match=f"{name}: no dataset has data; .*(put .* into|no network)") as error:
+    with pytest.raises(DataError, match=f"^({name}: no dataset has data; .*put .* into|no network$)") as error:
         plan_table(Options(name), elsewhere, lambda line: None, cpus=2)
     assert "\n" not in str(error.value)
 

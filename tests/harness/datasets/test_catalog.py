@@ -10,7 +10,7 @@ import pytest
 from harness.datasets import catalog, item_text, writing
 from harness.datasets.raw import Dataset, KnownFile
 from harness.datasets.writing import read_table, row_hash, write_table
-from harness.errors import DataError, InputError
+from harness.errors import DataError, InputError, NoDataError
 from tests.harness.datasets.raw_copies import SMALL_ML_1M, write_files
 
 
@@ -137,6 +137,19 @@ def test_what_a_status_says(tmp_path: Path, tiny: Callable[..., Dataset]) -> Non
     assert catalog.status("tiny", tmp_path) == "missing"
     write_files(tmp_path / "raw/tiny", SMALL_ML_1M)
     assert catalog.status("tiny", tmp_path) == "raw files found"
+
+
+def test_a_damaged_schema_without_raw_files_is_told_as_what_it_is(tmp_path: Path, tiny: Callable[..., Dataset]) -> None:
+    tiny(counts_suffice=True)
+    raw = write_files(tmp_path / "elsewhere", SMALL_ML_1M)
+    first = catalog.prepare("tiny", tmp_path, raw)
+    (first.folder / "schema.json").write_text("{")
+    assert catalog.status("tiny", tmp_path) == "damaged"
+    with pytest.raises(DataError, match=r"tiny/schema\.json: not a schema .* delete .*tiny and prepare it again"):
+        catalog.prepare("tiny", tmp_path)
+    with pytest.raises(NoDataError, match=r"tiny: no raw files; put .*nowhere"):
+        catalog.prepare("tiny", tmp_path, tmp_path / "nowhere")
+    assert catalog.prepare("tiny", tmp_path, raw).hash == first.hash
 
 
 def test_a_prepared_dataset_needs_its_raw_files_no_more(tmp_path: Path, tiny: Callable[..., Dataset]) -> None:
