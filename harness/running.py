@@ -44,7 +44,7 @@ def run_table(
         DiffbenchError: the table, its data, the store or the cluster cannot be used as asked.
     """
     run = _opened(options, here, say)
-    read_published(run.folder / "published.csv", run.spec)
+    _check_folder(run)
     if run.spec.kind == "statistics":
         counted = [count(dataset) for dataset in run.request.datasets.values()]
         return build(run.spec, run.folder, keep(run, counted, here, say), here), 0
@@ -66,6 +66,19 @@ def run_table(
         say(problem)
     failed = sum(line.failed for line in (*schedule.sources, *schedule.lines))
     return build(run.spec, run.folder, shown, here), failed + len(problems)
+
+
+def _check_folder(run: TableRun) -> None:
+    """Read all that the end of a run needs of its table's folder, before trials take their time.
+
+    Raises:
+        DiffbenchError: a file cannot be used as it is.
+    """
+    read_published(run.folder / "published.csv", run.spec)
+    if not run.changed:
+        read_measured(run.folder / "measured.parquet")
+    if run.spec.kind == "projection":
+        read_projections(run.folder / FILE)
 
 
 def plan_table(options: Options, here: Places, say: Say, *, cpus: int | None) -> TextTable:
