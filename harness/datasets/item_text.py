@@ -133,8 +133,19 @@ def write_artefact(folder: Path, table: Table, *, dataset: str, content: str, no
 
 
 def _artefact(dataset: PreparedDataset, content: str, make: Callable[[], tuple[Table, str]]) -> ItemInput:
-    """Return an artefact of a dataset, made now unless it is there; of several processes one makes it."""
+    """Return an artefact of a dataset, made now unless it is there.
+
+    One that is there takes no lock, as its folder may be for reading only.
+    """
     folder = dataset.folder / content
+    found = _read(folder) or _made(folder, dataset, content, make)
+    if len(found.value) != dataset.schema.items:
+        raise DataError(f"{folder}: {len(found.value):,} items, {dataset.schema.items:,} expected; delete {folder}")
+    return found
+
+
+def _made(folder: Path, dataset: PreparedDataset, content: str, make: Callable[[], tuple[Table, str]]) -> ItemInput:
+    """Make an artefact; of several processes one does, and the others read it."""
     try:
         with exclusive(dataset.folder / f".{content}.lock"):
             found = _read(folder)
@@ -145,8 +156,6 @@ def _artefact(dataset: PreparedDataset, content: str, make: Callable[[], tuple[T
     except OSError as error:
         raise DataError(f"{folder}: cannot be written ({error.strerror or error}); nothing was kept") from None
     assert found is not None
-    if len(found.value) != dataset.schema.items:
-        raise DataError(f"{folder}: {len(found.value):,} items, {dataset.schema.items:,} expected; delete {folder}")
     return found
 
 
@@ -156,6 +165,8 @@ def _read(folder: Path) -> ItemInput | None:
         schema = TextSchema.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error}); make it readable") from None
     except (json.JSONDecodeError, ValidationError):
         raise DataError(f"{path}: not a schema; delete {folder}") from None
     (value,) = read_table(folder / f"{ITEMS}.parquet").values()

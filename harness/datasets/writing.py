@@ -201,9 +201,12 @@ def _numpy(column: Any) -> NDArray[Any]:
 
 @contextmanager
 def exclusive(lock: Path) -> Iterator[None]:
-    """Hold the lock file, so that of several processes one does the work and the others find it done."""
+    """Hold the lock file, so that of several processes one does the work and the others find it done.
+
+    The umask alone decides whose processes these may be.
+    """
     lock.parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(lock, os.O_CREAT | os.O_RDWR, 0o644)
+    handle = os.open(lock, os.O_CREAT | os.O_RDWR, 0o666)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield

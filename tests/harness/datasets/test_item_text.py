@@ -1,3 +1,4 @@
+import errno
 import json
 from collections import Counter
 from pathlib import Path
@@ -5,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.datasets import catalog, encoder, item_text
+from harness.datasets import catalog, encoder, item_text, writing
 from harness.datasets.encoder import Encoded, encode
 from harness.datasets.item_text import read_items
 from harness.datasets.prepared import PreparedDataset, open_prepared
@@ -170,6 +171,29 @@ def test_an_artefact_is_made_under_a_lock(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(item_text, "exclusive", watching)
     item_text.item_attributes(dataset)
     assert held == [".attributes.lock"]
+
+
+def test_an_artefact_that_is_there_is_read_from_a_folder_for_reading_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = small(tmp_path, monkeypatch)
+    made = item_text.item_attributes(dataset)
+    (dataset.folder / ".attributes.lock").unlink()
+
+    def refused(path: object, flags: int, *mode: int) -> int:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(writing.os, "open", refused)
+    np.testing.assert_array_equal(item_text.item_attributes(dataset).value, made.value)
+    with pytest.raises(DataError, match=r"cannot be written \(Read-only file system\)"):
+        item_text.item_text(dataset, "minilm", "descriptions")
+
+
+def test_an_artefact_that_cannot_be_read_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = small(tmp_path, monkeypatch)
+    (dataset.folder / "attributes" / "schema.json").mkdir(parents=True)
+    with pytest.raises(DataError, match=r"attributes/schema\.json: cannot be read \(Is a directory\)"):
+        item_text.item_attributes(dataset)
 
 
 def test_items_of_sports_share_descriptions_and_not_keywords(

@@ -2,6 +2,7 @@ import errno
 import hashlib
 import json
 import multiprocessing
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -175,6 +176,17 @@ def _add_one(lock: Path, number: Path) -> None:
     for _ in range(50):
         with exclusive(lock):
             number.write_text(str(int(number.read_text()) + 1))
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o002, 0o664), (0o022, 0o644)])
+def test_the_umask_alone_decides_who_may_lock(tmp_path: Path, umask: int, mode: int) -> None:
+    before = os.umask(umask)
+    try:
+        with exclusive(tmp_path / "lock"):
+            pass
+    finally:
+        os.umask(before)
+    assert (tmp_path / "lock").stat().st_mode & 0o777 == mode
 
 
 def test_the_lock_lets_one_process_in_at_a_time(tmp_path: Path) -> None:
