@@ -6,8 +6,6 @@ parameters can coincide), and a place has one trial.
 
 from __future__ import annotations
 
-import contextlib
-import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -19,6 +17,7 @@ import pyarrow.parquet as pq
 from harness.errors import DataError, StoreError
 from harness.metrics.calibration import Reliability
 from harness.training_curve import TrainingCurve
+from harness.whole_files import whole_file
 
 Place = tuple[str, str, str, int]
 
@@ -161,14 +160,11 @@ def write_measured(path: Path, records: Iterable[Measured]) -> None:
         StoreError: the file cannot be written.
     """
     rows = [_to_row(record) for record in sorted(records, key=lambda record: (record.place, record.trial_id))]
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), partial, compression="zstd")
-        partial.replace(path)
+        with whole_file(path) as partial:
+            pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), partial, compression="zstd")
     except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
         raise StoreError(f"{path}: cannot be written ({error.strerror or error})") from None
 
 

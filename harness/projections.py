@@ -7,8 +7,6 @@ Legend: N items shown, K dimensions shown.
 
 from __future__ import annotations
 
-import contextlib
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +17,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from harness.errors import DataError, StoreError
+from harness.whole_files import whole_file
 
 FILE = "projection.parquet"
 SCHEMA = pa.schema(
@@ -88,12 +87,9 @@ def write_projections(path: Path, projections: Iterable[Projection]) -> None:
         {name: getattr(one, name) for name in columns} | {"width": one.values.shape[1], "values": one.values.ravel()}
         for one in sorted(projections, key=lambda one: one.place)
     ]
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), partial, compression="zstd")
-        partial.replace(path)
+        with whole_file(path) as partial:
+            pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), partial, compression="zstd")
     except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
         raise StoreError(f"{path}: cannot be written ({error.strerror or error})") from None

@@ -29,6 +29,7 @@ from harness.tablerun import Options, TableRun, check_metrics, measured_trials, 
 from harness.tables import Table, build_table, read_published, to_markdown
 from harness.tables.counts import count
 from harness.trial import asked_seconds
+from harness.whole_files import whole_file
 
 Say = Callable[[str], None]
 
@@ -163,7 +164,8 @@ def write_shown(name: str, here: Places) -> None:
     _, folder = find_table(name, here.results)
     table = open_table(name, here)
     try:
-        (folder / "table.md").write_text(to_markdown(table), encoding="utf-8")
+        with whole_file(folder / "table.md") as partial:
+            partial.write_text(to_markdown(table), encoding="utf-8")
         write_figures(table, folder)
     except OSError as error:
         reason = error.strerror or error

@@ -6,7 +6,6 @@ known. A dataset without it looks for it where raw files are.
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from harness.datasets.item_descriptions import COLUMNS
 from harness.datasets.prepared import PreparedDataset
 from harness.datasets.raw import ItemTextFile, KnownFile, RawFile, Say, read_raw
 from harness.errors import DataError
+from harness.whole_files import whole_file
 
 RAW = "raw"
 
@@ -66,13 +66,10 @@ def _read(folder: Path, wanted: ItemTextFile) -> RawFile | None:
 
 
 def _write(path: Path, data: bytes) -> None:
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
     try:
         path.parent.mkdir(exist_ok=True)
-        partial.write_bytes(data)
-        partial.rename(path)
+        with whole_file(path) as partial:
+            partial.write_bytes(data)
     except OSError as error:
         reason = error.strerror or str(error)
         raise DataError(f"{path}: cannot be written ({reason}); the dataset is prepared without it") from None
-    finally:
-        partial.unlink(missing_ok=True)

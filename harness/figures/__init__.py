@@ -23,6 +23,7 @@ from harness.figures.seeds import plot_seeds
 from harness.figures.stages import plot_stages
 from harness.table_specs import Drawing, TableSpec
 from harness.tables.model import Table
+from harness.whole_files import whole_file
 
 __all__ = [
     "figure_name",
@@ -67,11 +68,17 @@ def plot(table: Table, datasets: Sequence[str] | None = None) -> Figure:
 
 
 def write_figures(table: Table, folder: Path) -> None:
-    """Write a table's picture as PNG and SVG."""
+    """Write a table's picture as PNG and SVG, each whole or not at all.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
     name = figure_name(table.spec)
     # Drawn anew for each: the layout of a second drawing starts from that of the first.
-    plot(table).savefig(folder / f"{name}.png", dpi=120, metadata={"Software": None})
-    (folder / f"{name}.svg").write_text(svg(plot(table)), encoding="utf-8")
+    with whole_file(folder / f"{name}.png") as partial:
+        plot(table).savefig(partial, format="png", dpi=120, metadata={"Software": None})
+    with whole_file(folder / f"{name}.svg") as partial:
+        partial.write_text(svg(plot(table)), encoding="utf-8")
 
 
 def svg(figure: Figure) -> str:
