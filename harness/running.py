@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from rich.table import Table as TextTable
@@ -12,6 +13,7 @@ from harness.capacity import machine
 from harness.cluster import connected
 from harness.console import plain_console
 from harness.datasets import catalog as datasets
+from harness.datasets.writing import exclusive
 from harness.errors import StoreError
 from harness.estimate import known_trials, left, wall_seconds
 from harness.item_embeddings import check_drawable, check_learned, project
@@ -145,12 +147,27 @@ def keep(run: TableRun, records: list[Measured], here: Places, say: Say) -> list
         say("options change the table: shown below, not kept in its folder")
         return records
     path = run.folder / "measured.parquet"
-    merged = merge_run(read_measured(path), records, run.spec.seeds)
-    for line in merged.notes:
-        say(line)
-    write_measured(path, merged.kept)
-    write_shown(run.name, here)
+    with _held(run.folder):
+        merged = merge_run(read_measured(path), records, run.spec.seeds)
+        for line in merged.notes:
+            say(line)
+        write_measured(path, merged.kept)
+        write_shown(run.name, here)
     return merged.shown
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Hold a table's folder, so that runs with different stores, which may end at once, lose nothing of each other's.
+
+    Raises:
+        StoreError: the folder cannot be written.
+    """
+    try:
+        with exclusive(folder / ".lock"):
+            yield
+    except OSError as error:
+        raise StoreError(f"{folder}: cannot be written ({error.strerror or error}); finished trials are kept") from None
 
 
 def write_shown(name: str, here: Places) -> None:
@@ -174,12 +191,14 @@ def write_shown(name: str, here: Places) -> None:
 
 def _keep_projections(run: TableRun, schedule: Schedule, store: Store, here: Places) -> None:
     """Draw what the item embeddings of the kept trials show; those that are drawn already are not drawn again."""
-    drawn = {one.place: one for one in read_projections(run.folder / FILE)}
-    kept = {record.trial_id for record in read_measured(run.folder / "measured.parquet")}
-    new = project(schedule, store, drawn.values())
-    drawn |= {one.place: one for one in new if one.trial_id in kept}
-    write_projections(run.folder / FILE, drawn.values())
-    write_shown(run.name, here)
+    path = run.folder / FILE
+    new = project(schedule, store, read_projections(path))
+    with _held(run.folder):
+        drawn = {one.place: one for one in read_projections(path)}
+        kept = {record.trial_id for record in read_measured(run.folder / "measured.parquet")}
+        drawn |= {one.place: one for one in new if one.trial_id in kept}
+        write_projections(path, drawn.values())
+        write_shown(run.name, here)
 
 
 def _sweep(
