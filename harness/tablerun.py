@@ -78,7 +78,7 @@ def open_run(options: Options, places: Places, say: Callable[[str], None]) -> Ta
         raise InputError(f"--set {next(iter(overrides))}: {options.table} counts datasets, no trial has parameters")
     # What a method's batch costs is asked of the parameters that it is known by; nothing is searched for it.
     selection: Selection = "published" if options.published or spec.kind == "timing" else "tuned"
-    rows = chosen_rows(options.methods, spec.rows)
+    rows, seeds = chosen_rows(options.methods, spec.rows), chosen_seeds(options.seeds, spec)
     prepared: dict[str, PreparedDataset] = {}
     missing: dict[str, str] = {}
     for name in chosen_names("--datasets", options.datasets, spec.datasets):
@@ -101,7 +101,7 @@ def open_run(options: Options, places: Places, say: Callable[[str], None]) -> Ta
         table=spec,
         datasets=prepared,
         rows=rows,
-        seeds=chosen_seeds(options.seeds, spec),
+        seeds=seeds,
         selection=selection,
         overrides=overrides,
         retry_failed=options.retry_failed,

@@ -9,7 +9,7 @@ import pytest
 from harness.datasets import catalog
 from harness.datasets.large.synthesis.names import UNASKED_ROWS
 from harness.datasets.raw import Dataset, KnownFile
-from harness.errors import DataError
+from harness.errors import DataError, InputError
 from harness.running import plan_table, run_table
 from harness.tablerun import Options, TableRun, open_run
 from tests.harness.small_table import SEQUENCES, TABLE, SmallTable, small_next_item
@@ -51,6 +51,14 @@ def other(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 def opened(small: SmallTable, **options: Any) -> TableRun:
     return open_run(Options(TABLE, **options), small.places, lambda line: None)
+
+
+def test_seeds_that_the_table_lacks_are_told_before_data_are_prepared(
+    small: SmallTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.tablerun._open_dataset", lambda *given, **named: pytest.fail("data were opened"))
+    with pytest.raises(InputError, match="--seeds '7': the table has no seed 7"):
+        opened(small, seeds="7")
 
 
 def test_a_dataset_without_raw_files_is_left_out(small: SmallTable, other: Callable[..., None]) -> None:
