@@ -8,8 +8,11 @@ copy of `results/` that takes the tables.
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+from harness.errors import StoreError
 
 SEARCH_SPACES = "search_spaces"
 
@@ -40,7 +43,11 @@ class Places:
 
 
 def places(store: str | None = None) -> Places:
-    """Return the places that the environment and the checkout give; `store` overrides the store's."""
+    """Return the places that the environment and the checkout give; `store` overrides the store's.
+
+    Raises:
+        StoreError: the store's location looks like a URI that lacks a slash.
+    """
     checkout = _here()
     home = Path(os.environ.get("DIFFBENCH_HOME") or checkout / ".diffbench").absolute()
     return Places(
@@ -56,6 +63,10 @@ def _from_anywhere(store: str) -> str:
     """Return a store's location as processes that run in other folders, as Ray's do, have to name it."""
     if "://" in store:
         return store
+    mistyped = re.match(r"([A-Za-z][\w.+-]*):/", store)
+    if mistyped:
+        uri = f"{mistyped[1]}://{store[mistyped.end() :]}"
+        raise StoreError(f"store {store}: not a URI; write {uri}, or ./{store} for a folder of that name")
     try:
         return str(Path(store).expanduser().absolute())
     except RuntimeError:  # ~ of nobody, which the store reports

@@ -50,6 +50,24 @@ def test_a_store_at_a_uri_or_in_a_home_is_taken_as_it_is_said(monkeypatch: pytes
         Store(places("~nobody-of-this-name/x").store)
 
 
+@pytest.mark.parametrize("location", ["s3:/bucket/runs", "fsspec+memory:/runs", "gs:/"])
+def test_a_uri_that_lacks_a_slash_makes_no_folder(location: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    uri = location.replace(":/", "://")
+    for option, variable in ((location, ""), (None, location)):
+        monkeypatch.setenv("DIFFBENCH_STORE", variable)
+        with pytest.raises(StoreError) as error:
+            places(option)
+        assert (
+            str(error.value) == f"store {location}: not a URI; write {uri}, or ./{location} for a folder of that name"
+        )
+
+
+@pytest.mark.parametrize("location", ["./s3:/runs", "/data/a:/runs", "runs:new"])
+def test_a_folder_may_have_a_colon(location: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert places(location).store == str(tmp_path / location)
+
+
 def test_what_is_shipped_is_the_program_wherever_results_go(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("DIFFBENCH_RESULTS", str(tmp_path / "results"))
     checkout = places().checkout
