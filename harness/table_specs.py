@@ -79,6 +79,13 @@ class TableSpec(Strict):
     def _distinct(cls, values: tuple[object, ...]) -> tuple[object, ...]:
         return each_once(values)
 
+    @field_validator("gpus")
+    @classmethod
+    def _given_by_ray(cls, value: float) -> float:
+        if value > 1 and not value.is_integer():
+            raise ValueError(f"{value:g}: Ray gives fractions below 1 alone; choose a whole number")
+        return value
+
     @field_validator("tolerance")
     @classmethod
     def _tolerable(cls, values: dict[str, float | str]) -> dict[str, float | str]:

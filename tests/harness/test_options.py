@@ -85,6 +85,11 @@ def test_threads_that_the_user_sets_are_those_of_all_rows() -> None:
     assert [others.threads_of(row) for row in others.rows] == [4, 2]
 
 
+@pytest.mark.parametrize("gpus", [0, 0.25, 1, 2])
+def test_gpus_are_parts_of_one_or_whole(gpus: float) -> None:
+    assert with_overrides(TABLE, [f"gpus={gpus}"])[0].gpus == gpus
+
+
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
@@ -92,6 +97,9 @@ def test_threads_that_the_user_sets_are_those_of_all_rows() -> None:
         (["search.trails=5"], "did you mean 'trials'"),
         (["search.trials=0"], "greater than or equal to 1"),
         (["threads=many"], "threads"),
+        (["gpus=1.5"], "--set: gpus: 1.5: Ray gives fractions below 1 alone; choose a whole number"),
+        (["gpus=.inf"], "gpus: "),
+        (["gpus=.nan"], "gpus: "),
         (["rho=1", "rho=2"], "--set rho: stands twice"),
         (["threads=1", "threads=2"], "--set threads: stands twice"),
         (["search.trials=1", "search.trials=2"], "--set search.trials: stands twice"),
