@@ -88,6 +88,10 @@ def open_run(options: Options, places: Places, say: Callable[[str], None]) -> Ta
             if options.datasets is not None:
                 raise
             missing[name] = str(error)
+        except DataError as error:
+            if options.datasets is not None:
+                raise
+            raise DataError(f"{error}; or run without {name}: name the others with --datasets") from None
     if not prepared:
         raise DataError(f"{options.table}: no dataset has data; " + "; ".join(missing.values()))
     pretraining: dict[str, PreparedDataset] = {}

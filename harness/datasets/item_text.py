@@ -71,8 +71,9 @@ def item_text(dataset: PreparedDataset, encoder: str, source: TextSource, poolin
     """Return the items' text embeddings, float32 [I, D]; an item without text has the mean of the others.
 
     Raises:
-        InputError: there is no such encoder, it has no such pooling, or what it needs is not installed.
-        DataError: the dataset has no such text, or its file is missing or another than the known one.
+        InputError: there is no such encoder, it has no such pooling, or what it needs is not installed; or the dataset
+            has no such text, or its file is missing or another than the known one.
+        DataError: what was made of it before is damaged, or cannot be written.
     """
     pooled = "" if pooling == "model" else f"-{pooling}"
     content = f"text-{_as_folder(encoder)}-{source}{pooled}"
@@ -99,7 +100,8 @@ def item_attributes(dataset: PreparedDataset) -> ItemInput:
     """Return the items' categories and brands, int32 [I, A]: ids from 1, padded on the right with 0.
 
     Raises:
-        DataError: the dataset has no attributes, or their file is missing or another than the known one.
+        InputError: the dataset has no attributes, or their file is missing or another than the known one.
+        DataError: what was made of it before is damaged, or cannot be written.
     """
 
     def make() -> tuple[Table, str]:
@@ -150,13 +152,25 @@ def _made(folder: Path, dataset: PreparedDataset, content: str, make: Callable[[
         with exclusive(dataset.folder / f".{content}.lock"):
             found = _read(folder)
             if found is None:
-                table, note = make()
+                table, note = _from_what_is_known(make)
                 write_artefact(folder, table, dataset=dataset.name, content=content, note=note)
                 found = _read(folder)
     except OSError as error:
         raise DataError(f"{folder}: cannot be written ({error.strerror or error}); nothing was kept") from None
     assert found is not None
     return found
+
+
+def _from_what_is_known(make: Callable[[], tuple[Table, str]]) -> tuple[Table, str]:
+    """Make an artefact from the file that says what the items are, which a dataset may lack or have wrong.
+
+    Raises:
+        InputError: it does: methods that need no text do as well without, unlike where the dataset itself is damaged.
+    """
+    try:
+        return make()
+    except DataError as error:
+        raise InputError(str(error)) from None
 
 
 def _read(folder: Path) -> ItemInput | None:

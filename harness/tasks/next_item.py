@@ -96,8 +96,9 @@ class NextItem:
             has them. A repeat logs the seconds of ranking the test split, after it ranked the validation split.
 
         Raises:
-            InputError: the model trains from a trial that it starts from, and there is none.
-            DataError: the items' text or attributes, which the model needs, cannot be had.
+            InputError: the model trains from a trial that it starts from, and there is none; or the dataset has not
+                the items' text or attributes that the model needs.
+            DataError: the dataset, or what was made of its text, is damaged or cannot be written.
             FloatingPointError: the training loss is not finite.
             ValueError: a split that is read has no rows.
         """

@@ -119,30 +119,32 @@ def test_a_bad_row_is_named(text: str, message: str) -> None:
 @pytest.mark.parametrize("ids", ["1 x", "0", "2147483648", "1 " + "7" * 5000])
 def test_attributes_that_are_no_numbers_are_named(ids: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dataset = small(tmp_path, monkeypatch, HEADER + f"1,a,b,{ids},c\n")
-    with pytest.raises(DataError, match=f"attribute_ids '{ids[:30]}.*, positive integers expected"):
+    with pytest.raises(InputError, match=f"attribute_ids '{ids[:30]}.*, positive integers expected"):
         item_text.item_attributes(dataset)
     assert not (dataset.folder / "attributes").exists()
 
 
 def test_a_dataset_with_keywords_alone_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dataset = small(tmp_path, monkeypatch, HEADER + "1,,,3,soap\n")
-    with pytest.raises(DataError, match=r"small: text\.csv has no descriptions of items; use text_source: keywords"):
+    with pytest.raises(InputError, match=r"small: text\.csv has no descriptions of items; use text_source: keywords"):
         item_text.item_text(dataset, "minilm", "descriptions")
 
 
 def test_another_file_than_the_known_one_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dataset = small(tmp_path, monkeypatch)
     (tmp_path / "raw/small/text.csv").write_text(HEADER)
-    with pytest.raises(DataError, match=r"text\.csv: sha256 \w{12}, \w{12} expected; get the known file"):
+    with pytest.raises(InputError, match=r"text\.csv: sha256 \w{12}, \w{12} expected; get the known file"):
         item_text.item_attributes(dataset)
     (tmp_path / "raw/small/text.csv").unlink()
-    with pytest.raises(DataError, match=r"small: no text\.csv; put it into .*small"):
+    with pytest.raises(InputError, match=r"small: no text\.csv; put it into .*small"):
         item_text.item_attributes(dataset)
 
 
 def test_a_dataset_without_text_says_so(tmp_path: Path) -> None:
     dataset = write_small_sequences(tmp_path / "generated", users=40, items=10)
-    with pytest.raises(DataError, match="generated: nothing is known of its items' text; use a method that needs none"):
+    with pytest.raises(
+        InputError, match="generated: nothing is known of its items' text; use a method that needs none"
+    ):
         item_text.item_text(dataset, "minilm", "descriptions")
 
 

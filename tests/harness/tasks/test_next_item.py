@@ -10,7 +10,7 @@ from torch import Tensor
 from harness.datasets.item_text import write_artefact
 from harness.datasets.prepared import PreparedDataset
 from harness.datasets.synthetic import write_small_sequences
-from harness.errors import DataError, InputError, TestDataError
+from harness.errors import InputError, TestDataError
 from harness.feed import open_sequences
 from harness.metrics.ranking import ranks
 from harness.tasks import next_item
@@ -293,7 +293,7 @@ def test_a_model_that_trains_from_a_start_is_not_prepared_again(dataset: Prepare
 
 def test_a_model_is_given_the_items_text_and_attributes_that_it_takes(tmp_path: Path) -> None:
     small = write_small_sequences(tmp_path / "small", users=200, items=30)
-    with pytest.raises(DataError, match="small: nothing is known of its items' text"):
+    with pytest.raises(InputError, match="small: nothing is known of its items' text"):
         run(small, MoRec, {"size": 8})
     text_IE = np.random.default_rng(0).standard_normal((30, 12)).astype(np.float32)
     write_artefact(
