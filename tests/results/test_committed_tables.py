@@ -15,7 +15,7 @@ from harness.places import places
 from harness.request import Request
 from harness.running import open_table
 from harness.schedule import Schedule
-from harness.specs import Selection
+from harness.specs import Selection, TrialSpec
 from harness.store import Store
 from harness.table_specs import TableSpec, find_table
 from harness.tablerun import check_metrics
@@ -90,9 +90,37 @@ def test_dpo_is_searched_as_the_dreamrec_that_it_starts_from_is() -> None:
         if "DPO" in line.row.name:
             (trial,) = line.repeats.values()
             own = {"beta": line.row.parameters["beta"], "objective": line.method.published[0].parameters["objective"]}
-            expected = own | {"learning_rate": 0.0001, "weight_decay": 0.0, "guidance": 2, "size": 256}
+            expected = own | {"learning_rate": 0.0001, "weight_decay": 0.0, "guidance": 2, "size": 3072}
+            expected["precision"] = "bfloat16"
             assert line.parameters == expected
             assert expected.items() >= trial.parameters.items()
+
+
+def repeats(name: str) -> dict[str, TrialSpec]:
+    """Return the trial of each row of a table, on its first dataset and seed, with published parameters."""
+    schedule = without_data(find_table(name, RESULTS)[0], "published")
+    return {line.row.name: next(iter(line.repeats.values())) for line in schedule.lines}
+
+
+def test_dpo_starts_from_the_dreamrec_that_table_2_trains_and_is_compared_with_its_preferdiff() -> None:
+    trained, aligned = repeats("preferdiff/table2"), repeats("preferdiff/table20")
+    assert {name: aligned[name].id for name in ("DreamRec", "PreferDiff")} == {
+        name: trained[name].id for name in ("DreamRec", "PreferDiff")
+    }
+    starts = [trial.starts_from for name, trial in aligned.items() if "DPO" in name]
+    assert {start and start.id for start in starts} == {trained["DreamRec"].id}
+
+
+@pytest.mark.parametrize("number", [1, 6, 8, 9, 14, 15, 16])
+def test_dreamrec_and_preferdiff_stand_beside_printed_numbers_at_the_printed_size(number: int) -> None:
+    spec, _ = find_table(f"preferdiff/table{number}", RESULTS)
+    trials = repeats(f"preferdiff/table{number}")
+    catalog = MethodCatalog(places().search_spaces)
+    for name in ("DreamRec", "PreferDiff"):
+        parameters = known_parameters(spec.row(name), catalog, spec.task) | trials[name].parameters
+        assert (parameters["size"], parameters["precision"], trials[name].threads) == (3072, "bfloat16", 2)
+        assert spec.row(name).untuned
+        assert "not tuned" in spec.row(name).mark
 
 
 @pytest.mark.parametrize("name", [name for name in TABLES if (RESULTS / name / "table.md").exists()])
