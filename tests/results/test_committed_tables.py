@@ -123,6 +123,16 @@ def test_dreamrec_and_preferdiff_stand_beside_printed_numbers_at_the_printed_siz
         assert "not tuned" in spec.row(name).mark
 
 
+def test_rows_of_table_8_that_s3rec_published_are_ranked_and_trained_as_there() -> None:
+    """Its program takes the items of the history out of the ranking, and learns to predict every item."""
+    trials = repeats("preferdiff/table8")
+    copied = [name for name in trials if name not in ("DreamRec", "TIGER", "PreferDiff")]
+    assert len(copied) == 7
+    assert all(trials[name].parameters["rank_history"] is False for name in copied)
+    assert all(trials[name].parameters["prefixes"] for name in copied if name != "BERT4Rec")
+    assert not any("rank_history" in trials[name].parameters for name in trials if name not in copied)
+
+
 @pytest.mark.parametrize("name", [name for name in TABLES if (RESULTS / name / "table.md").exists()])
 def test_markdown_is_what_the_measured_trials_give(name: str) -> None:
     assert (RESULTS / name / "table.md").read_text(encoding="utf-8") == to_markdown(open_table(name, places()))
