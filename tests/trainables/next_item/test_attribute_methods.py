@@ -9,7 +9,14 @@ from tests.trainables.next_item.sequence_batches import random_batch, select
 from trainables.base import SequenceBatch
 from trainables.next_item.attributes import AttributeAttention, multi_hot
 from trainables.next_item.fdsa import FDSA
-from trainables.next_item.s3rec import S3Rec, items_of_others, random_segments, with_target
+from trainables.next_item.s3rec import (
+    S3Rec,
+    items_of_others,
+    random_segments,
+    shuffled_prefixes,
+    whole_sequences,
+    with_target,
+)
 
 
 def random_attributes(items: int = 50, seed: int = 0) -> torch.Tensor:
@@ -119,7 +126,7 @@ def test_s3rec_each_pretraining_task_is_learned(task: int) -> None:
     names = ("attribute_weight", "item_weight", "masked_attribute_weight", "segment_weight")
     weights = {name: float(index == task) for index, name in enumerate(names)}
     model = make(S3Rec, learning_rate=0.01, dropout=0.0, **weights).train()
-    batch, optimizer, losses = random_batch(64), model.optimizer(), []
+    batch, optimizer, losses = with_target(random_batch(64)), model.optimizer(), []
     for _ in range(80):
         optimizer.zero_grad()
         loss = model.pretraining_loss(batch)
@@ -131,14 +138,14 @@ def test_s3rec_each_pretraining_task_is_learned(task: int) -> None:
 
 def test_s3rec_attribute_task_is_a_binary_cross_entropy_of_every_attribute() -> None:
     model = make(S3Rec, item_weight=0.0, masked_attribute_weight=0.0, segment_weight=0.0, attribute_weight=0.2).eval()
-    batch = random_batch(5)
-    items = [item for row in with_target(batch).history_BL.tolist() for item in row if item]
+    batch = with_target(random_batch(5))
+    items = [item for row in batch.history_BL.tolist() for item in row if item]
     total, hot_IN = 0.0, multi_hot(random_attributes())
     for item in items:
         logit_N = model.item_to_attribute(model.embedding.weight[item - 1]) @ model.attribute_ND.T
         has_N = hot_IN[item - 1].bool()
         total -= float(torch.where(has_N, logit_N.sigmoid(), (-logit_N).sigmoid()).log().sum().detach())
-    assert float(model.pretraining_loss(batch).detach()) == pytest.approx(0.2 * total / len(items), rel=1e-3)
+    assert float(model.pretraining_loss(batch).detach()) == pytest.approx(0.2 * total / 5, rel=1e-3)
 
 
 def test_s3rec_layers_start_apart() -> None:
@@ -153,7 +160,8 @@ def test_s3rec_segments_are_told_by_their_items_alone() -> None:
     model = make(S3Rec, item_weight=0.0, masked_attribute_weight=0.0, segment_weight=0.5, attribute_weight=0.0).eval()
     with torch.no_grad():
         model.embedding.weight.copy_(model.embedding.weight[:1].clone().expand(50, -1))
-        assert float(model.pretraining_loss(random_batch(64))) == pytest.approx(0.5 * math.log(2), rel=1e-5)
+        loss = model.pretraining_loss(with_target(random_batch(64)))
+        assert float(loss) == pytest.approx(0.5 * math.log(2), rel=1e-5)
 
 
 def test_items_of_others_are_a_run_of_theirs_in_the_segments_place() -> None:
@@ -183,7 +191,7 @@ def test_s3rec_item_task_tells_each_masked_item_from_the_other() -> None:
     difference_D = item_ID[3] - item_ID[8]
     margin_M = torch.stack([query_MD[0] @ difference_D, -query_MD[1] @ difference_D])
     torch.testing.assert_close(
-        model._masked_items(state_MD, torch.tensor([4, 9])), functional.softplus(-margin_M).mean()
+        model._masked_items(state_MD, torch.tensor([4, 9])), functional.softplus(-margin_M).sum()
     )
     assert model._masked_items(state_MD, torch.tensor([4, 4])).item() == 0, "an item is no negative of itself"
 
@@ -196,8 +204,8 @@ def test_s3rec_masked_attribute_task_reads_the_states_of_masked_items() -> None:
     state_BLD = model._states(model.mask_D.expand(5, 7, 16), real_BL, causal=False)
     logit_MN = model.state_to_attribute(state_BLD[real_BL]) @ model.attribute_ND.T
     hot_MN = multi_hot(random_attributes())[whole.history_BL[real_BL].long() - 1]
-    expected = 0.5 * functional.binary_cross_entropy_with_logits(logit_MN, hot_MN, reduction="none").sum(1).mean()
-    torch.testing.assert_close(model.pretraining_loss(random_batch(5)), expected)
+    expected = 0.5 * functional.binary_cross_entropy_with_logits(logit_MN, hot_MN, reduction="sum") / 5
+    torch.testing.assert_close(model.pretraining_loss(whole), expected)
 
 
 def test_s3rec_segment_task_tells_a_segment_from_other_items_in_its_place() -> None:
@@ -216,7 +224,50 @@ def test_s3rec_segment_task_tells_a_segment_from_other_items_in_its_place() -> N
         for inside_BLD, outside_BLD in ((hidden, item_BLD), (item_BLD, hidden), (other_BLD, hidden))
     )
     own_B, other_B = ((model.state_to_segment(rest_BD) * x_BD).sum(1) for x_BD in (segment_BD, other_BD))
-    torch.testing.assert_close(loss, functional.softplus(other_B - own_B).mean())
+    torch.testing.assert_close(loss, functional.softplus(other_B - own_B).sum())
+
+
+def test_s3rec_segment_task_passes_over_sequences_of_one_item() -> None:
+    model, whole = make(S3Rec).eval(), with_target(random_batch(3))
+    item_BLD, ones_B = model.embedding.histories(whole), torch.ones(3, dtype=torch.int64)
+    real_BL = torch.arange(7) < ones_B.unsqueeze(1)
+    assert model._segments(item_BLD, real_BL, ones_B).item() == 0
+
+
+def test_s3rec_pretrains_on_every_prefix_of_every_sequence() -> None:
+    """As its program: prefixes of all lengths, the target among their items, each once and in another order."""
+    batches = [random_batch(9), random_batch(4, seed=1)]
+    rows = [
+        [*history[:length], target]
+        for batch in batches
+        for history, length, target in zip(
+            batch.history_BL.tolist(), batch.length_B.tolist(), batch.target_B.tolist(), strict=True
+        )
+    ]
+    expected = [row[:length] for row in rows for length in range(1, len(row) + 1)]
+    whole = whole_sequences(Batches(*batches))
+    found, sizes = [], []
+    for batch in shuffled_prefixes(whole, 16):
+        sizes.append(len(batch))
+        for items, length in zip(batch.history_BL.tolist(), batch.length_B.tolist(), strict=True):
+            found.append(items[:length])
+            assert not any(items[length:])
+    assert found != expected
+    assert sorted(found) == sorted(expected)
+    assert sizes[:-1] == [16] * (len(expected) // 16)
+
+
+def test_s3rec_always_masks_the_last_item_of_a_prefix(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, batch = make(S3Rec, mask_probability=0.0), with_target(random_batch(8))
+    masked: list[int] = []
+
+    def told(state_MD: torch.Tensor, item_M: torch.Tensor) -> torch.Tensor:
+        masked.extend(item_M.tolist())
+        return state_MD.sum() * 0
+
+    monkeypatch.setattr(model, "_masked_items", told)
+    model.pretraining_loss(batch)
+    assert masked == batch.target_B.tolist()
 
 
 def test_s3rec_is_prepared_by_pretraining_and_again_the_same() -> None:
