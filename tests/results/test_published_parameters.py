@@ -6,6 +6,7 @@ import pytest
 
 from harness.methods import MethodCatalog
 from harness.places import places
+from harness.table_specs import find_table
 
 CATALOG = MethodCatalog(places().search_spaces)
 TEXT_METHODS = ("llm2bert4rec", "morec", "nearest_text", "preferdiff_t", "tiger", "unisrec")
@@ -37,3 +38,16 @@ def test_items_have_the_text_that_tells_them_apart(method: str) -> None:
     together = CATALOG.find(method).published_for("amazon-beauty-sports") or {}
     assert together.get("text_source") == "keywords"
     assert sources == {"amazon-sports": "keywords", "amazon-beauty": "descriptions", "amazon-toys": "keywords"}
+
+
+def test_pretraining_on_beauty_alone_differs_from_beauty_and_sports_in_its_data_alone() -> None:
+    """A target without keywords is read by its descriptions, as it is after pretraining on both."""
+    alone, both = CATALOG.find("preferdiff_t_keywords"), CATALOG.find("preferdiff_t")
+    assert alone.published_for("amazon-beauty") == both.published_for("amazon-beauty-sports")
+    assert "text_source" not in (alone.published_for("steam") or {})
+    for table in ("preferdiff/figure4", "preferdiff/table3"):
+        spec, _ = find_table(table, places().results)
+        rows = {row.pretrained_on: row for row in spec.rows if "preferdiff_t" in str(row.method)}
+        one, two = rows["amazon-beauty",], rows["amazon-beauty-sports",]
+        assert (one.method, two.method) == (alone.name, both.name)
+        assert one.parameters == two.parameters
