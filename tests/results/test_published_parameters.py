@@ -10,6 +10,7 @@ from harness.table_specs import find_table
 
 CATALOG = MethodCatalog(places().search_spaces)
 TEXT_METHODS = ("llm2bert4rec", "morec", "nearest_text", "preferdiff_t", "tiger", "unisrec")
+RELEASED = ("preferdiff_released", "preferdiff_t_released")
 TABLE_12 = {"amazon-sports": (0.4, 2), "amazon-beauty": (0.8, 6), "amazon-toys": (0.5, 4)}
 
 
@@ -24,7 +25,16 @@ def test_balance_and_guidance_are_those_of_table_12_however_the_users_are_split(
     assert (published["balance"], published["guidance"]) == TABLE_12[dataset]
 
 
-@pytest.mark.parametrize("method", [*TEXT_METHODS, "preferdiff", "preferdiff_released", "dreamrec", "sasrec"])
+@pytest.mark.parametrize("dataset", [*TABLE_12, "steam"])
+def test_preferdiff_t_has_the_released_programs_loss_and_parameters_on_its_own_text(dataset: str) -> None:
+    learned, text = (CATALOG.find(name).published_for(dataset) or {} for name in RELEASED)
+    source = (CATALOG.find("preferdiff_t").published_for(dataset) or {}).get("text_source")
+    assert text == {name: value for name, value in learned.items() if name != "size"} | (
+        {} if source is None else {"text_source": source}
+    )
+
+
+@pytest.mark.parametrize("method", [*TEXT_METHODS, *RELEASED, "preferdiff", "dreamrec", "sasrec"])
 @pytest.mark.parametrize("dataset", TABLE_12)
 def test_leave_one_out_has_the_parameters_of_the_same_data(dataset: str, method: str) -> None:
     found = CATALOG.find(method)
