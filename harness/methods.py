@@ -20,7 +20,9 @@ from harness.tasks import load_task
 from harness.tasks.context import Component, Task
 from harness.yaml_files import load_yaml
 
-_GIVEN_BY_TASKS = frozenset({"self", "fields", "items", "history_length", "text_IE", "attribute_IA", "users"})
+_GIVEN_BY_TASKS = frozenset(
+    {"self", "fields", "items", "history_length", "text_IE", "attribute_IA", "domain_I", "users"}
+)
 _KINDS = {int: "a whole number", float: "a number", bool: "true or false"}
 
 

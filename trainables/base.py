@@ -281,8 +281,9 @@ class CtrMethod(nn.Module, ABC):
 class NextItemRanker(nn.Module, ABC):
     """Ranks the next item after a history. Built as `Ranker(items, history_length, **parameters)`.
 
-    A ranker whose constructor also takes `text_IE` (the items' text embeddings, float32) or `attribute_IA` (their
-    categories and brands, ids from 1, padded on the right with 0, int32), row i for item id i + 1, is given these.
+    A ranker whose constructor also takes `text_IE` (the items' text embeddings, float32), `attribute_IA` (their
+    categories and brands, ids from 1, padded on the right with 0, int32) or `domain_I` (which of the datasets that are
+    put together each is from, numbers from 0, int32), row i for item id i + 1, is given these.
     What it is given is no part of its state, so that a trained model can rank other items. One that takes `users` is
     given their number, or None where batches do not tell the user; then it does without. What batches tell that a
     ranker does not take, it leaves alone.
@@ -307,6 +308,8 @@ class NextItemModel(NextItemRanker):
 
     trains_from_start: ClassVar[bool] = False
     """Whether the model needs the checkpoint of a trial that it starts from, and trains from there."""
+    tied_to_items: str = ""
+    """Why what is trained on one dataset cannot rank another's items, with the remedy; empty where it can."""
 
     def start_from(self, state: Mapping[str, Tensor]) -> None:
         """Take over the checkpoint of the trial that this one starts from; by default, all of it."""

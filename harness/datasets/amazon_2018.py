@@ -13,6 +13,7 @@ these, `amazon-2018-automotive-phones` and so on, are the scales of pretraining 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 
 from harness.datasets.amazon_reviews import Category, descriptions, filtered, read_reviews
@@ -59,6 +60,8 @@ def category(name: str) -> Category:
 def parse(files: RawFiles, *, names: tuple[str, ...]) -> Contents:
     """Return the contents of some categories together; ids follow the categories, in them the products' ASINs.
 
+    Of several, each is a domain of its items.
+
     Raises:
         DataError: a line cannot be read.
     """
@@ -73,7 +76,9 @@ def parse(files: RawFiles, *, names: tuple[str, ...]) -> Contents:
         facts["reviewers"] += reviews.users
         for split, rows in user_split(sequences.rows, HISTORY_LENGTH).items():
             examples[split] += [[items + item for item in row] for row in rows]
-        described += descriptions(files, category(name), sequences.item_names)
+        domain = CATEGORIES[name] if len(names) > 1 else ""
+        known = descriptions(files, category(name), sequences.item_names)
+        described += [replace(item, domain=domain) for item in known]
         items += len(sequences.item_names)
         users += len(sequences.rows)
     return sequence_contents(examples, items=items, users=users, facts=facts, described_items=described)
@@ -95,6 +100,7 @@ def _dataset(name: str, names: tuple[str, ...], title: str) -> Dataset:
             {file: known for layout in which for file, known in layout.items()} for which in zip(*layouts, strict=True)
         ),
         parse=partial(parse, names=names),
+        version=1 if len(names) == 1 else 2,
         facts=facts,
         counts_suffice=True,
         tried=False,

@@ -3,7 +3,7 @@
 Each category has the split that it has for itself; early stopping sees the validation users of both. Items keep apart:
 their ids follow the categories, in them the category's own ids. Their text is part of the dataset, with the titles,
 names and keywords of the categories' own files, since all that is pretrained on several categories reads text. Brands
-and categories are numbered anew by name; those without a name are left out.
+and categories are numbered anew by name; those without a name are left out. The category is each item's domain.
 
 Source: PreferDiff D.5 pretrains so, on categories of Amazon 2018 (`amazon_2018`).
 """
@@ -55,12 +55,12 @@ def parse_together(files: RawFiles, *, parts: Sequence[Part]) -> Contents:
 
 
 def _descriptions(file: RawFile, part: Part) -> list[ItemDescription]:
-    return [_description(row) for row in read_items(file, part.item_text, part.items)]
+    return [_description(row, part.folder) for row in read_items(file, part.item_text, part.items)]
 
 
-def _description(row: Mapping[str, str]) -> ItemDescription:
+def _description(row: Mapping[str, str], domain: str) -> ItemDescription:
     names = tuple(name for name in row["attribute_names"].split("|") if name)
-    return ItemDescription(row["title"], names, row["idgenrec_keywords"])
+    return ItemDescription(row["title"], names, row["idgenrec_keywords"], domain)
 
 
 def _together(*categories: str) -> Dataset:
@@ -85,6 +85,7 @@ def _together(*categories: str) -> Dataset:
         source=f"{', '.join(layout)} (PreferDiff's release, and the items' text; {amazon.TERMS})",
         layouts=(layout,),
         parse=partial(parse_together, parts=tuple(parts)),
+        version=2,
         facts={name: sum(single.facts[name] for single in singles) for name in singles[0].facts},
     )
 

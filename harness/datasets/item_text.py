@@ -32,7 +32,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from harness.datasets import catalog
 from harness.datasets.encoder import TextPooling, encode
 from harness.datasets.item_descriptions import COLUMNS as KNOWN_COLUMNS
-from harness.datasets.item_descriptions import DESCRIPTIONS, ITEM_ID
+from harness.datasets.item_descriptions import DESCRIPTIONS, DOMAIN, ITEM_ID
 from harness.datasets.kept_item_text import kept_item_text
 from harness.datasets.large.description import LargeDataset
 from harness.datasets.prepared import PreparedDataset
@@ -115,6 +115,21 @@ def item_attributes(dataset: PreparedDataset) -> ItemInput:
         return {"attribute": attribute_IA}, f"item attributes: brands and categories of {file.name}"
 
     return _artefact(dataset, "attributes", make)
+
+
+def item_domains(dataset: PreparedDataset) -> ItemInput:
+    """Return the number of each item's domain, int32 [I], from 0 in the order of ids; all 0 but where several are put
+    together. There is no artefact, and no note but then.
+
+    Raises:
+        DataError: the descriptions differ from those that were prepared.
+    """
+    named = [""] * dataset.schema.items
+    if (dataset.folder / DESCRIPTIONS).is_file():
+        named = [row[DOMAIN] for row in _item_rows(dataset)[1]]
+    number = {name: index for index, name in enumerate(dict.fromkeys(named))}
+    note = f"item domains: {', '.join(number)}" if len(number) > 1 else ""
+    return ItemInput(np.array([number[name] for name in named], dtype=np.int32), note)
 
 
 def write_artefact(folder: Path, table: Table, *, dataset: str, content: str, note: str) -> None:
@@ -211,7 +226,8 @@ def _catalog_entry(dataset: PreparedDataset) -> Dataset | LargeDataset | None:
 
 
 def read_items(file: RawFile, wanted: ItemTextFile, items: int) -> list[dict[str, str]]:
-    """Return the columns of every item id from 1, all of them empty for an item without a row.
+    """Return the columns of every item id from 1, all of them empty for an item without a row, or without the column
+    of domains, which a file may lack.
 
     Raises:
         DataError: a column is missing, or an id is none, too large, or stands twice.
@@ -221,7 +237,7 @@ def read_items(file: RawFile, wanted: ItemTextFile, items: int) -> list[dict[str
         for column in (wanted.id_column, *KNOWN_COLUMNS):
             if column not in (reader.fieldnames or ()):
                 file.fail(1, f"no column {column}")
-        rows: list[dict[str, str]] = [dict.fromkeys(KNOWN_COLUMNS, "") for _ in range(items)]
+        rows: list[dict[str, str]] = [dict.fromkeys((*KNOWN_COLUMNS, DOMAIN), "") for _ in range(items)]
         seen: set[int] = set()
         for row in reader:
             text = row[wanted.id_column] or ""
@@ -230,7 +246,7 @@ def read_items(file: RawFile, wanted: ItemTextFile, items: int) -> list[dict[str
                 wrong = f"{wanted.id_column} {text!r:.40}"
                 file.fail(reader.line_num, f"{wrong}, an id of 1 to {items:,} expected, once each")
             seen.add(item)
-            rows[item - 1] = {column: row[column] or "" for column in KNOWN_COLUMNS}
+            rows[item - 1] = {column: row.get(column) or "" for column in (*KNOWN_COLUMNS, DOMAIN)}
     except (csv.Error, UnicodeDecodeError) as error:
         raise DataError(f"{file.name}: not the expected file with commas ({error})") from None
     return rows

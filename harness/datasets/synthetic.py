@@ -81,10 +81,12 @@ def write_small_sequences(
     history_length: int = 10,
     noise: float = 0.1,
     described_items: Sequence[ItemDescription] = (),
+    version: int = 1,
 ) -> PreparedDataset:
     """Write a next-item dataset, users split 8:1:1, named as the folder.
 
     The next item is the last one's successor on a fixed random cycle of all items, or with probability `noise` any.
+    In the place of a dataset of the catalog it is taken for it if it has its `version`.
     """
     random = np.random.default_rng(seed)
     successor = np.empty(items + 1, dtype=np.int32)
@@ -113,4 +115,4 @@ def write_small_sequences(
         note="generated",
         described_items=described_items,
     )
-    return write_prepared(folder, contents, name=folder.name, version=1, inputs=())
+    return write_prepared(folder, contents, name=folder.name, version=version, inputs=())

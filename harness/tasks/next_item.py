@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from harness.datasets.encoder import TextPooling
-from harness.datasets.item_text import ItemInput, TextSource, item_attributes, item_text
+from harness.datasets.item_text import ItemInput, TextSource, item_attributes, item_domains, item_text
 from harness.devices import moved, sequences_on
 from harness.errors import InputError
 from harness.feed import ResidentSequences, open_sequences
@@ -96,8 +96,9 @@ class NextItem:
             has them. A repeat logs the seconds of ranking the test split, after it ranked the validation split.
 
         Raises:
-            InputError: the model trains from a trial that it starts from, and there is none; or the dataset has not
-                the items' text or attributes that the model needs.
+            InputError: the model trains from a trial that it starts from, and there is none; or that one had other
+                items, and what is trained on some cannot rank others; or the dataset has not the items' text or
+                attributes that the model needs.
             DataError: the dataset, or what was made of its text, is damaged or cannot be written.
             FloatingPointError: the training loss is not finite.
             ValueError: a split that is read has no rows.
@@ -113,7 +114,7 @@ class NextItem:
             context.log(TEST_INFERENCE, time.perf_counter() - started, 0)
             metrics |= _metrics("test", rank_N)
             arrays["test/rank"] = rank_N.int().numpy()
-        note = "; ".join(item_input.note for item_input in inputs.values())
+        note = "; ".join(item_input.note for item_input in inputs.values() if item_input.note)
         return Outcome(metrics, arrays, _state(ranker) if trained else None, note)
 
 
@@ -125,6 +126,8 @@ def _made_ready(context: Context, ranker: NextItemRanker) -> tuple[dict[str, flo
         _prepare(context, ranker, _train_rows(context))
         return {}, False
     trains = _trains(context, ranker)
+    if context.starts_elsewhere and ranker.tied_to_items:
+        raise InputError(f"{type(ranker).__name__}: {ranker.tied_to_items}")
     if context.start is not None:
         ranker.start_from(context.start)
     return (_Training(context, ranker).run() if trains else {}), trains
@@ -246,6 +249,7 @@ def _item_inputs(context: Context) -> dict[str, ItemInput]:
     sources: dict[str, Callable[[], ItemInput]] = {
         "text_IE": lambda: item_text(dataset, settings.text_encoder, settings.text_source, settings.text_pooling),
         "attribute_IA": lambda: item_attributes(dataset),
+        "domain_I": lambda: item_domains(dataset),
     }
     wanted = inspect.signature(context.method.cls).parameters
     return {name: source() for name, source in sources.items() if name in wanted}

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import yaml
 
-from harness.datasets import item_text
+from harness.datasets import catalog, item_text
 from harness.datasets.encoder import Encoded
 from harness.datasets.item_descriptions import ItemDescription
 from harness.datasets.synthetic import write_small_sequences
@@ -74,7 +74,8 @@ def generate(name: str, here: Places, items: int) -> None:
         ItemDescription(f"{names[item % 7]} {item}", (f"brand {item % 5}", names[item % 3])) for item in range(items)
     ]
     folder = here.data / "prepared" / name
-    write_small_sequences(folder, users=60, items=items, history_length=6, described_items=described)
+    version = catalog.find(name).version
+    write_small_sequences(folder, users=60, items=items, history_length=6, described_items=described, version=version)
 
 
 def reduced(name: str, here: Places) -> TableSpec:

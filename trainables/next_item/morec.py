@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from trainables.base import DropoutRate, PositiveInt, SequenceBatch
 from trainables.next_item.adamw_trained import AdamWTrained
 from trainables.next_item.full_softmax import full_softmax_loss
-from trainables.next_item.text import TextEmbedding, Whitening, whitened
+from trainables.next_item.text import OWN_AXES, TextEmbedding, Whitening, whitened
 from trainables.next_item.transformer import TransformerEncoder
 
 
@@ -26,6 +26,7 @@ class MoRec(AdamWTrained):
         items: number of items.
         history_length: positions of a history.
         text_IE: the items' text embeddings.
+        domain_I: the items' domains, each of which is whitened by itself; None for one.
         size: what the text embeddings are transformed to.
         dropout: of embeddings, attention and feed-forward.
         heads: attention heads.
@@ -41,6 +42,7 @@ class MoRec(AdamWTrained):
         items: int,
         history_length: int,
         text_IE: Tensor,
+        domain_I: Tensor | None = None,
         *,
         size: PositiveInt = 64,
         dropout: DropoutRate = 0.1,
@@ -49,7 +51,8 @@ class MoRec(AdamWTrained):
         **shared: Any,
     ) -> None:
         super().__init__(**shared)
-        self.text = TextEmbedding(whitened(text_IE, whitening))
+        self.text = TextEmbedding(whitened(text_IE, whitening, domain_I))
+        self.tied_to_items = OWN_AXES if whitening == "pca" else ""
         self.transformation = nn.Linear(text_IE.shape[1], size)
         self.encoder = TransformerEncoder(size, history_length, dropout, heads)
 

@@ -16,7 +16,7 @@ from trainables.next_item.encoders import EncoderName
 from trainables.next_item.frozen_items import optimizer_without_items
 from trainables.next_item.matrix_weight import Precision
 from trainables.next_item.preferdiff import Measure, PreferDiff
-from trainables.next_item.text import TextEmbedding, Whitening, whitened
+from trainables.next_item.text import OWN_AXES, TextEmbedding, Whitening, whitened
 
 
 class PreferDiffT(PreferDiff):
@@ -27,6 +27,7 @@ class PreferDiffT(PreferDiff):
     parameter belongs to an item, a trained model ranks the items of another dataset too (§4.2).
 
     Args:
+        domain_I: the items' domains, each of which is whitened by itself, as the released program does; None for one.
         whitening: `zca` as the paper says, `pca` as the released program does, which leaves out the rotation back.
 
     The other parameters are as in `PreferDiff` and `DiffusionRecommender`.
@@ -40,6 +41,7 @@ class PreferDiffT(PreferDiff):
         items: int,
         history_length: int,
         text_IE: Tensor,
+        domain_I: Tensor | None = None,
         *,
         learning_rate: PositiveFloat = 1e-4,
         weight_decay: NonNegativeFloat = 0.0,
@@ -86,7 +88,8 @@ class PreferDiffT(PreferDiff):
             variant=variant,
             margin_scale=margin_scale,
         )
-        self.embedding = TextEmbedding(whitened(text_IE, whitening))
+        self.embedding = TextEmbedding(whitened(text_IE, whitening, domain_I))
+        self.tied_to_items = OWN_AXES if whitening == "pca" else ""
 
     def optimizer(self) -> torch.optim.Optimizer:
         """Return AdamW over encoder, denoiser and the vector that replaces a history."""

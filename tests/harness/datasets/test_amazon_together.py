@@ -8,7 +8,7 @@ import pytest
 from harness.datasets import amazon, catalog
 from harness.datasets.amazon_together import Part, parse_together
 from harness.datasets.item_descriptions import ItemDescription
-from harness.datasets.item_text import _item_rows, _sentence, item_attributes
+from harness.datasets.item_text import _item_rows, _sentence, item_attributes, item_domains
 from harness.datasets.prepared import PreparedDataset
 from harness.datasets.raw import ItemTextFile, RawFile, RawFiles
 from harness.datasets.writing import read_table
@@ -60,11 +60,11 @@ def test_items_of_the_second_category_come_after_those_of_the_first() -> None:
 
 def test_items_have_the_text_of_their_own_category() -> None:
     assert list(parse_together(files(), parts=PARTS).described_items) == [
-        ItemDescription(),
-        ItemDescription("Soap, red", ("Jason", "Skin"), "soap red"),
-        ItemDescription(),
-        ItemDescription("", ("Jason", "Camp"), "tent"),
-        ItemDescription(),
+        ItemDescription(domain="Soap"),
+        ItemDescription("Soap, red", ("Jason", "Skin"), "soap red", "Soap"),
+        ItemDescription(domain="Soap"),
+        ItemDescription("", ("Jason", "Camp"), "tent", "Tents"),
+        ItemDescription(domain="Tents"),
     ]
 
 
@@ -114,6 +114,8 @@ def test_beauty_and_sports_together_are_the_rows_and_the_text_of_both(raw_data: 
         )
         assert of_both == of_beauty + of_sports
         assert sum(map(bool, of_both)) > 30_000
+    assert item_domains(both).value.tolist() == [0] * 12_101 + [1] * 18_357
+    assert not item_domains(beauty).value.any()
     attribute_IA = item_attributes(both).value
     named = [[name for name in row["attribute_names"].split("|") if name] for row in _item_rows(both)[1]]
     assert np.count_nonzero(attribute_IA, axis=1).tolist() == [len(names) for names in named]

@@ -195,6 +195,8 @@ def test_each_scale_of_pretraining_is_its_categories_splits_one_after_the_other(
         assert table["history"].tolist() == np.concatenate(shifted).tolist()
     written = (dataset.folder / "item_text.csv").read_text(encoding="utf-8").splitlines()
     assert [line.split(",")[1] for line in written[4::10]] == list(names)
+    assert item_text.item_domains(dataset).value.tolist() == [at for at in range(count) for _ in range(10)]
+    assert not any(item_text.item_domains(one).value.any() for one in singles)
 
 
 def test_products_of_2018_are_described(tmp_path: Path) -> None:

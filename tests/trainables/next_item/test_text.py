@@ -3,7 +3,7 @@ import torch
 from sklearn.decomposition import PCA
 
 from tests.trainables.next_item.sequence_batches import random_batch
-from trainables.next_item.text import TextEmbedding, principal_components, whitened
+from trainables.next_item.text import TextEmbedding, Whitening, principal_components, whitened
 
 
 def correlated(items: int = 200, size: int = 6) -> torch.Tensor:
@@ -28,6 +28,17 @@ def test_zca_is_the_symmetric_root_and_pca_scikit_learns() -> None:
     expected = torch.from_numpy(PCA(whiten=True).fit_transform(text_IE.numpy())).float()
     torch.testing.assert_close(whitened(text_IE, "pca").abs(), expected.abs(), atol=1e-3, rtol=1e-3)
     assert torch.equal(whitened(text_IE, "none"), text_IE)
+
+
+@pytest.mark.parametrize("whitening", ["zca", "pca"])
+def test_each_domain_is_whitened_as_if_it_were_alone(whitening: Whitening) -> None:
+    text_IE, domain_I = correlated(), torch.arange(200, dtype=torch.int32) % 3 // 2
+    text_IE[domain_I == 1] *= torch.arange(1, 7)
+    white_IE = whitened(text_IE, whitening, domain_I)
+    for domain in range(2):
+        assert torch.equal(white_IE[domain_I == domain], whitened(text_IE[domain_I == domain], whitening))
+    assert torch.equal(whitened(text_IE, whitening, torch.zeros(200)), whitened(text_IE, whitening))
+    assert not torch.allclose(white_IE, whitened(text_IE, whitening), atol=0.1)
 
 
 @pytest.mark.parametrize("whitening", ["zca", "pca"])

@@ -140,6 +140,14 @@ def test_morec_scores_are_dot_products_with_transformed_text() -> None:
     torch.testing.assert_close(model.loss(batch), functional.cross_entropy(expected, batch.target_B.long() - 1))
 
 
+@pytest.mark.parametrize(("method", "table"), [(PreferDiffT, "embedding"), (MoRec, "text")])
+def test_zero_shot_methods_whiten_each_domain_by_itself(method: type[Any], table: str) -> None:
+    domain_I, text_IE = torch.arange(50) // 20, random_text()
+    model = method(50, 6, text_IE, domain_I, whitening="pca")
+    assert torch.equal(getattr(model, table).weight, whitened(text_IE, "pca", domain_I))
+    assert model.tied_to_items.endswith("set zca") and not method(50, 6, text_IE).tied_to_items
+
+
 def test_llm2bert4rec_starts_from_scaled_components() -> None:
     model = make(LLM2BERT4Rec)
     assert isinstance(model, LLM2BERT4Rec)
