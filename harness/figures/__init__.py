@@ -6,6 +6,7 @@ The same trials give the same bytes: no date, no program's name, no identifiers 
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -82,8 +83,18 @@ def write_figures(table: Table, folder: Path) -> None:
 
 
 def svg(figure: Figure) -> str:
-    """Return a picture as SVG, its texts as texts."""
+    """Return a picture as SVG, its texts as texts: equal pictures give equal text, in whatever process."""
     stream = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": "diffbench", "svg.fonttype": "none"}):
         figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
-    return "\n".join(line.rstrip() for line in stream.getvalue().splitlines()) + "\n"
+    return "\n".join(line.rstrip() for line in _numbered(stream.getvalue()).splitlines()) + "\n"
+
+
+def _numbered(text: str) -> str:
+    """Return a picture's text with its parts numbered where matplotlib names them by a hash.
+
+    The hash is of coordinates to the last bit, in which another process's layout may differ; they are printed rounded.
+    """
+    names = dict.fromkeys(re.findall(r'id="([a-z]+[0-9a-f]{10})"', text))
+    number = {name: f"{name[:-10]}{index}" for index, name in enumerate(names, start=1)}
+    return re.sub(r"\b[a-z]+[0-9a-f]{10}\b", lambda found: number.get(found[0], found[0]), text)

@@ -13,7 +13,7 @@ from harness.datasets.amazon_2014_reviews import COUNTS
 from harness.datasets.encoder import Encoded
 from harness.datasets.prepared import PreparedDataset
 from harness.datasets.writing import Contents, Table, read_table, row_hash
-from harness.errors import DataError
+from harness.errors import DataError, InputError
 from tests.harness.datasets.streamed_copies import as_json, as_python_2, streamed, write_gzipped
 
 Review = tuple[str, str, int]
@@ -126,7 +126,7 @@ def test_without_the_games_file_text_is_missing_and_the_hash_is_that_of_the_rows
 ) -> None:
     path = write_gzipped(tmp_path / "raw/steam" / steam.REVIEWS, steam_lines(reviews(users=30, items=21, each=20)))
     dataset = prepared_with("steam", tmp_path, monkeypatch)
-    with pytest.raises(DataError, match=r"steam: nothing is known of its items' text; use a method that needs none"):
+    with pytest.raises(InputError, match=r"steam: nothing is known of its items' text; use a method that needs none"):
         item_text.item_text(dataset, "minilm", "descriptions")
     write_gzipped(path.with_name(steam.GAMES), as_python_2([{"id": "item001", "app_name": "Half Life"}]))
     assert row_hash(tables_of(dataset)) == dataset.hash

@@ -1,3 +1,5 @@
+import re
+
 import pytest
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -206,6 +208,20 @@ def test_an_svg_carries_no_date_and_its_texts_as_texts():
     assert "<dc:date>" not in text
     assert "Ours(DeepFM)" in text
     assert "Table 1: 100 % of it" in text
+
+
+def test_a_layout_that_differs_in_its_last_bits_gives_the_same_svg() -> None:
+    def drawn(left: float) -> str:
+        figure = Figure(figsize=(4, 2))
+        axes = figure.add_axes((left, 0.2, 0.6, 0.6))
+        axes.plot([0, 1, 2], [0, 2, 1], "o-")
+        axes.imshow([[0.0, 1.0]])
+        return svg(figure)
+
+    text = drawn(0.2)
+    assert text == drawn(0.2 + 2e-16)
+    assert text != drawn(0.21)
+    assert set(re.findall(r"(?:url\(|href=\")#([^\")]+)", text)) <= set(re.findall(r'id="([^"]+)"', text))
 
 
 def test_titles_and_legends_stay_inside_the_figure() -> None:
