@@ -13,6 +13,9 @@ from harness.schedule import Schedule
 from harness.specs import Parameters, TrialSpec
 from harness.store import Store
 
+SIZE = "size"
+"""The parameter of an embedding size, in all methods."""
+
 
 @dataclass(frozen=True)
 class Left:
@@ -72,11 +75,19 @@ def _is_alike(spec: TrialSpec, line: Line) -> bool:
 def _closest(alike: list[TrialResult], typical: Parameters, purpose: str) -> list[TrialResult]:
     """Keep the trials of the same purpose where there are some, and of these the ones that differ in fewest parameters.
 
-    What a trial costs goes with its parameters, an embedding size more than all else.
+    What a trial costs goes with its parameters, an embedding size more than all else: those of another size tell
+    nothing.
     """
+    alike = [record for record in alike if _is_as_large(record.spec.parameters, typical)]
     same = [record for record in alike if record.spec.purpose == purpose] or alike
     differing = [_differing(record.spec.parameters, typical) for record in same]
     return [record for record, count in zip(same, differing, strict=True) if count == min(differing)]
+
+
+def _is_as_large(parameters: Parameters, typical: Parameters) -> bool:
+    """Tell whether embeddings have the size that a line's have, where it is not still to be searched."""
+    searched = typical.get(SIZE, "") is None
+    return searched or parameters.get(SIZE) == typical.get(SIZE)
 
 
 def _differing(parameters: Parameters, typical: Parameters) -> int:

@@ -66,6 +66,25 @@ def test_what_is_evaluated_alone_takes_as_long_as_others_that_were(tmp_path: Pat
     ) == pytest.approx(2.0)
 
 
+def test_trials_of_another_size_tell_nothing(tmp_path: Path) -> None:
+    """A row of size 64 that differs in one more parameter from that of its size than from that of another."""
+    rows = [
+        {"name": "Known", "method": "last_item", "parameters": {"size": 8}},
+        {"name": "Asked", "method": "last_item", "parameters": {"size": 64}},
+        {"name": "As large", "method": "last_item", "parameters": {"size": 64, "learning_rate": 0.2, "bias": False}},
+    ]
+    small = small_next_item(tmp_path, seeds=[0], rows=rows)
+    schedule = small.schedule(selection="published")
+    spec = {line.row.name: next(iter(line.repeats.values())) for line in schedule.lines}
+    known = [
+        made_result(spec[name]).model_copy(update={"wall_seconds": seconds})
+        for name, seconds in (("Known", 10.0), ("As large", 500.0))
+    ]
+    asked = {part.row: part.seconds for part in left(schedule, known[:1])}
+    assert (asked["Known"], asked["Asked"]) == (10.0, None)
+    assert {part.row: part.seconds for part in left(schedule, known)}["Asked"] == 500.0
+
+
 def test_of_the_trials_alike_those_that_differ_in_fewest_parameters_are_asked(tmp_path: Path) -> None:
     def timed(spec: TrialSpec) -> TrialResult:
         size = spec.parameters.get("size", 4)  # its default
