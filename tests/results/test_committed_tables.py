@@ -123,6 +123,14 @@ def test_dreamrec_and_preferdiff_stand_beside_printed_numbers_at_the_printed_siz
         assert "not tuned" in spec.row(name).mark
 
 
+def test_figure_5_trains_no_value_of_the_weight_that_table_2_has_trained() -> None:
+    trained = repeats("preferdiff/table2")
+    schedule = without_data(find_table("preferdiff/figure5", RESULTS)[0], "published")
+    by_weight = {line.row.parameters["balance"]: next(iter(line.repeats.values())) for line in schedule.lines}
+    assert by_weight[1].id == trained["w/o-N"].id
+    assert by_weight[0.4].id == trained["PreferDiff"].id, "Table 12's λ for Sports"
+
+
 def test_rows_of_table_8_that_s3rec_published_are_ranked_and_trained_as_there() -> None:
     """Its program takes the items of the history out of the ranking, and learns to predict every item."""
     trials = repeats("preferdiff/table8")
