@@ -163,6 +163,7 @@ def _artefact(dataset: PreparedDataset, content: str, make: Callable[[], tuple[T
 
 def _made(folder: Path, dataset: PreparedDataset, content: str, make: Callable[[], tuple[Table, str]]) -> ItemInput:
     """Make an artefact; of several processes one does, and the others read it."""
+    _own_file(dataset)  # one that is damaged is no lack of text
     try:
         with exclusive(dataset.folder / f".{content}.lock"):
             found = _read(folder)
@@ -202,14 +203,26 @@ def _read(folder: Path) -> ItemInput | None:
     return ItemInput(value, f"{schema.note}, rows {schema.hash[:12]}")
 
 
+def _own_file(dataset: PreparedDataset) -> RawFile | None:
+    """Return the descriptions that are part of a prepared dataset, if it has some.
+
+    Raises:
+        DataError: they differ from those that were prepared.
+    """
+    own = dataset.folder / DESCRIPTIONS
+    if not own.is_file():
+        return None
+    file = RawFile(DESCRIPTIONS, own.read_bytes())
+    if dataset.schema.descriptions not in ("", file.sha256):
+        raise DataError(f"{own}: differs from schema.json's hash; delete {dataset.folder} and prepare it again")
+    return file
+
+
 def _item_rows(dataset: PreparedDataset) -> tuple[RawFile, list[dict[str, str]]]:
     """Return the file that says what the items are, and its row of every item id; all empty where it has none."""
-    own = dataset.folder / DESCRIPTIONS
-    if own.is_file():
-        file = RawFile(DESCRIPTIONS, own.read_bytes())
-        if dataset.schema.descriptions not in ("", file.sha256):
-            raise DataError(f"{own}: differs from schema.json's hash; delete {dataset.folder} and prepare it again")
-        return file, read_items(file, ItemTextFile(DESCRIPTIONS, ITEM_ID, file.sha256), dataset.schema.items)
+    own = _own_file(dataset)
+    if own is not None:
+        return own, read_items(own, ItemTextFile(DESCRIPTIONS, ITEM_ID, own.sha256), dataset.schema.items)
     known = _catalog_entry(dataset)
     if known is None or known.item_text is None:
         raise DataError(f"{dataset.name}: nothing is known of its items' text; use a method that needs none")

@@ -8,7 +8,7 @@ import pytest
 from harness.datasets import amazon, catalog, item_text
 from harness.datasets.prepared import PreparedDataset
 from harness.datasets.raw import Dataset, ItemTextFile, KnownFile, RawFile
-from harness.errors import DataError
+from harness.errors import InputError
 from tests.harness.datasets.raw_copies import write_files
 
 TEXT = """preferdiff_id,s3rec_id,asin,title,attribute_names,attribute_ids,idgenrec_keywords
@@ -62,7 +62,7 @@ def test_its_absence_is_told_in_one_line(tmp_path: Path) -> None:
     assert "columns s3rec_id, title, attribute_names, attribute_ids, idgenrec_keywords)" in said[0]
     assert said[0].endswith("put it there and prepare again, other methods go without")
     assert "\n" not in said[0]
-    with pytest.raises(DataError, match=r"small: no item_text\.csv; put it into .*, or name its folder to .* --raw"):
+    with pytest.raises(InputError, match=r"small: no item_text\.csv; put it into .*, or name its folder to .* --raw"):
         item_text.item_attributes(dataset)
 
 
@@ -99,7 +99,7 @@ def test_a_damaged_copy_is_not_read_and_verify_names_it(tmp_path: Path) -> None:
     dataset, _ = prepared(tmp_path, raw)
     copy = dataset.folder / "raw/item_text.csv"
     copy.write_text(TEXT[:-5])
-    with pytest.raises(DataError, match=r"small: no item_text\.csv"):
+    with pytest.raises(InputError, match=r"small: no item_text\.csv"):
         item_text.item_attributes(dataset)
     (problem,) = catalog.verify("small", tmp_path / "data")
     assert problem == f"small: {copy} differs from the known file; delete it and prepare again"
